@@ -1,0 +1,50 @@
+"""Progress events: from whichever process does the work to whoever shows it.
+
+A worker appends one JSON object a line to the file that the environment variable `ALEXNET_EVENTS` names; without
+that variable (under Kubeflow, in a notebook) nothing is written. Lines are short and appended in one call, so
+several processes may write at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+
+VARIABLE = "ALEXNET_EVENTS"
+
+
+def emit(kind: str, **fields: object) -> None:
+    """Appends an event; `fields` must be JSON values."""
+    path = os.environ.get(VARIABLE)
+    if not path:
+        return
+    line = json.dumps({"time": round(time.time(), 3), "kind": kind, **fields}) + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+class Reader:
+    """Reads the events that were appended to `path` since the last call."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new(self) -> Iterator[dict]:
+        """Yields each complete new line as a dict with `time`, `kind` and the event's own fields."""
+        try:
+            with open(self._path, "rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return
+        complete, newline, _ = data.rpartition(b"\n")
+        self._offset += len(complete) + len(newline)
+        for line in complete.splitlines():
+            yield json.loads(line)

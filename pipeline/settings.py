@@ -1,0 +1,269 @@
+"""The settings: one typed, validated model for everything a run can be told.
+
+A run's settings come from a preset (a file in `presets/`, or a path), then from `--set group.key=value`. What is
+not set has the default below. Nothing here imports TensorFlow or TFX.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pathlib
+import re
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from pipeline.errors import UserError
+
+PRESETS = pathlib.Path(__file__).resolve().parent / "presets"
+DEFAULT_PRESET = "shapes10"
+
+Share = typing.Annotated[float, Field(ge=0, le=1)]
+Size = typing.Annotated[int, Field(ge=8, le=1024)]
+
+
+class Group(pydantic.BaseModel):
+    """A group of settings: unknown keys are refused, values cannot change."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Data(Group):
+    """Where the examples come from (ImageExampleGen) and how they are split."""
+
+    source: str = Field("shapes10", min_length=1, description="a TensorFlow Datasets name, an archive, or a folder")
+    data_dir: str | None = Field(None, description="where TensorFlow Datasets keeps prepared data")
+    name: str | None = Field(
+        None, pattern=r"^[a-z0-9][a-z0-9_-]*$", description="what results and pushes are filed under"
+    )
+    train_split: str = Field("train", min_length=1, description="TensorFlow Datasets split to train on")
+    test_split: str = Field("test", min_length=1, description="TensorFlow Datasets split to evaluate on")
+    validation_share: float = Field(0.1, gt=0, lt=1, description="held out of train, by a hash of the pixels")
+    max_bad_share: Share = Field(0.01, description="share of unreadable examples that is dropped with a warning")
+    newest_spans: int = Field(0, ge=0, description="of a folder with span-N folders, take the newest N; 0: all")
+    version: str = Field("auto", description="identifies the data for the cache; auto: look at the files")
+    max_label_skew: Share = Field(0.1, description="largest change of a class's share between train and test")
+    max_label_drift: Share = Field(0.1, description="largest change of a class's share since the last run")
+    update_schema: bool = Field(False, description="infer the stored schema anew from this run's data")
+
+
+class Preprocessing(Group):
+    """What Transform does before training."""
+
+    image_size: Size = Field(32, description="side in pixels of the stored uint8 images")
+
+
+class Model(Group):
+    """The network (trainer/model.py)."""
+
+    variant: Literal["cifar", "paper"] = Field("cifar", description="paper: 11x11/4 stem for 227; cifar: 3x3/1 stem")
+    input_size: Size = Field(32, description="side in pixels that the network sees; resized on the device")
+    width: float = Field(0.25, gt=0, le=4, description="multiplies the number of filters and of dense units")
+    normalization: Literal["batch", "lrn", "none"] = Field("batch", description="lrn: as published in 2012")
+    groups: Literal[1, 2] = Field(1, description="2: the paper's split over two GPUs")
+    dropout: float = Field(0.5, ge=0, lt=1, description="before each of the two hidden dense layers")
+
+
+class Training(Group):
+    """The recipe (trainer/training.py)."""
+
+    epochs: int = Field(8, ge=1, le=10_000)
+    batch_size: int = Field(128, ge=1, le=65_536, description="over all devices")
+    learning_rate: float = Field(0.1, gt=0, le=10, description="the peak of the one-cycle schedule")
+    warmup_share: Share = Field(0.25, description="share of the steps in which the learning rate rises")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on kernels, none on biases and gains")
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    flip: bool = Field(True, description="mirror half of the training images")
+    shift: int = Field(2, ge=0, le=64, description="move training images by up to this many stored pixels")
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "auto", description="auto: mixed_bfloat16 where the hardware has it"
+    )
+    jit: Literal["auto", "on", "off"] = Field("auto", description="XLA; auto: on GPU, off on CPU, where it is slower")
+    steps_per_execution: int = Field(0, ge=0, description="training steps in one call; 0: chosen by the device")
+    seed: int = Field(1, ge=0, lt=2**31)
+    cache: bool = Field(True, description="keep the decoded training images in memory")
+    warm_start: bool = Field(False, description="start from the weights of the latest blessed model")
+    checkpoint: bool = Field(True, description="save after every epoch, so that a killed run continues")
+
+
+class Gates(Group):
+    """What a model has to reach to be pushed (Evaluator)."""
+
+    min_accuracy: Share = Field(0.5, description="floor of the test accuracy")
+    min_class_recall: Share = Field(0.1, description="floor of every class's recall")
+    max_accuracy_drop: Share = Field(0.01, description="allowed loss of accuracy against the baseline")
+    max_class_recall_drop: Share = Field(0.1, description="allowed loss of any class's recall against the baseline")
+
+
+class Serving(Group):
+    """The check of the exported model in a fresh process, before the push (ServingCheck)."""
+
+    images: int = Field(16, ge=1, le=1000, description="test images that are sent through serving_default")
+    max_latency_ms: float = Field(1000, gt=0, description="median time of a request with one image")
+
+
+class Push(Group):
+    """Where a blessed model goes (Pusher)."""
+
+    destination: str | None = Field(None, description="a folder for TF Serving; default: WORKDIR/serving/NAME")
+
+
+class Beam(Group):
+    """How the Beam components run."""
+
+    pipeline_args: tuple[str, ...] = Field(
+        ("--runner=DirectRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"),
+        description="Beam's own options; name another runner here",
+    )
+
+
+class Settings(Group):
+    """All settings of one run."""
+
+    data: Data = Data()
+    preprocessing: Preprocessing = Preprocessing()
+    model: Model = Model()
+    training: Training = Training()
+    gates: Gates = Gates()
+    serving: Serving = Serving()
+    push: Push = Push()
+    beam: Beam = Beam()
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        smallest = {"paper": 63, "cifar": 8}[self.model.variant]
+        if self.model.input_size < smallest:
+            raise ValueError(f"model.input_size must be at least {smallest} for model.variant={self.model.variant}")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What results, schema and pushes of this data are filed under, e.g. "cifar10"."""
+        if self.data.name:
+            return self.data.name
+        source = self.data.source
+        if not looks_like_path(source):
+            source = source.replace(":", "/").split("/")[0]
+        elif re.match(r"cifar-10-(batches-py|batches-bin|python|binary)\b", pathlib.Path(source).name):
+            return "cifar10"  # the same data as the builder's, so models compete with each other
+        slug = re.sub(r"[^a-z0-9_-]+", "-", pathlib.Path(source).resolve().name.lower()).strip("-_")
+        return slug or "data"
+
+
+def looks_like_path(source: str) -> bool:
+    """Whether a data source names something on disk rather than a TensorFlow Datasets builder."""
+    return (
+        source.startswith((".", "/", "~"))
+        or "\\" in source
+        or source.endswith((".gz", ".tar"))
+        or bool(pathlib.Path(source).exists() and not re.fullmatch(r"[a-z0-9_]+", source))
+    )
+
+
+def presets() -> dict[str, str]:
+    """Name and one-line description (the file's first comment) of every preset."""
+    found = {}
+    for file in sorted(PRESETS.glob("*.yaml")):
+        first = file.read_text().splitlines()[0]
+        found[file.stem] = first.lstrip("# ").strip()
+    return found
+
+
+def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), **values: object) -> Settings:
+    """The effective settings.
+
+    Args:
+        preset: a name from `presets()`, or the path of a YAML file of the same form.
+        overrides: "group.key=value", the value in YAML.
+        **values: like overrides but already parsed, e.g. `**{"data.source": "cifar10"}`; None is skipped.
+
+    Raises:
+        UserError: an unknown preset or key, or a bad value, with the nearest valid name or range.
+    """
+    tree = _read_preset(preset)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text}: write it as --set group.key=value, for example --set training.epochs=3.")
+        try:
+            _put(tree, key.strip(), yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise UserError(f"--set {text}: the value is not valid YAML; put it in quotes.") from None
+    for key, value in values.items():
+        if value is not None:
+            _put(tree, key, value)
+    return parse(tree)
+
+
+def parse(tree: Mapping[str, object]) -> Settings:
+    """Settings from nested dicts, e.g. from a run's stored settings. Raises UserError."""
+    try:
+        return Settings.model_validate(tree)
+    except pydantic.ValidationError as error:
+        raise UserError(_explain(error.errors()[0])) from None
+
+
+def dump(settings: Settings) -> str:
+    """The settings as YAML, every value written out; `load` reads it back as a preset file."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_preset(preset: str) -> dict:
+    path = PRESETS / f"{preset}.yaml"
+    if not path.exists():
+        path = pathlib.Path(preset).expanduser()
+        if not path.is_file():
+            raise UserError(f"There is no preset {preset!r}: {_nearest(preset, presets())}.")
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise UserError(f"{path} is not valid YAML: {str(problem).splitlines()[0]}.") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} must hold groups of settings, like the files in {PRESETS}.")
+    return tree
+
+
+def _put(tree: dict, key: str, value: object) -> None:
+    group, _, name = key.partition(".")
+    if not name:
+        raise UserError(f"{key} is not a setting: {_nearest(key, _keys())}.")
+    if group not in Settings.model_fields:
+        raise UserError(f"{key} is not a setting: {_nearest(key, _keys())}.")
+    inner = tree.setdefault(group, {})
+    if not isinstance(inner, dict):
+        raise UserError(f"The preset's {group} must hold settings, not a value.")
+    inner[name] = value
+
+
+def _keys() -> list[str]:
+    return [
+        f"{group}.{name}" for group, field in Settings.model_fields.items() for name in field.annotation.model_fields
+    ]
+
+
+def _nearest(word: str, names: Iterable[str]) -> str:
+    """Which of `names` was probably meant."""
+    names = list(names)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if not close:  # the last part alone, such as "epochs" for "training.epochs"
+        tails = {name.rsplit(".", 1)[-1]: name for name in names}
+        close = [tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], tails, n=1)]
+    if close:
+        return f"did you mean {close[0]}"
+    return "valid are " + ", ".join(names if len(names) < 12 else sorted({name.split(".")[0] for name in names}))
+
+
+def _explain(error: Mapping) -> str:
+    """One sentence for the first thing pydantic found."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _keys() if "." in key else list(Settings.model_fields)
+        return f"{key} is not a setting: {_nearest(key, known)}."
+    if not key:
+        return error["msg"].removeprefix("Value error, ") + "."
+    return f"{key}={error['input']}: {error['msg'][0].lower()}{error['msg'][1:]}."

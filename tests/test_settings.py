@@ -1,0 +1,74 @@
+"""Settings: presets, overrides, and what is said of a mistake."""
+
+import pytest
+import yaml
+
+from pipeline import settings
+from pipeline.errors import UserError
+
+
+@pytest.mark.parametrize("name", settings.presets())
+def test_every_preset_loads_and_survives_a_round_trip(name, tmp_path):
+    loaded = settings.load(name)
+    stored = tmp_path / "settings.yaml"
+    stored.write_text(settings.dump(loaded))
+    assert settings.load(str(stored)) == loaded
+
+
+def test_every_preset_has_a_description():
+    assert all(settings.presets().values())
+
+
+def test_overrides_are_typed_and_the_last_one_wins():
+    loaded = settings.load(overrides=["training.epochs=3", "training.epochs=5", "gates.min_accuracy=0.25"])
+    assert (loaded.training.epochs, loaded.gates.min_accuracy) == (5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.epoch=3", "did you mean training.epochs"),
+        ("epochs=3", "did you mean training.epochs"),
+        ("trainig.epochs=3", "did you mean training.epochs"),
+        ("training.epochs=0", "greater than or equal to 1"),
+        ("training.epochs=many", "valid integer"),
+        ("gates.min_accuracy=1.5", "less than or equal to 1"),
+        ("model.variant=resnet", "'cifar' or 'paper'"),
+        ("training.epochs", "--set group.key=value"),
+        ("training.epochs=[", "not valid YAML"),
+        ("model.variant=paper", "model.input_size must be at least 63"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_the_way_out(override, said):
+    with pytest.raises(UserError, match=r".") as caught:
+        settings.load(overrides=[override])
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean cifar10"):
+        settings.load("cifar")
+
+
+def test_a_preset_file_with_an_unknown_group_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"trainer": {"epochs": 1}}))
+    with pytest.raises(UserError, match="did you mean"):
+        settings.load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("shapes10", "shapes10"),
+        ("cifar10", "cifar10"),
+        ("cifar10:3.*.*", "cifar10"),
+        ("shapes10/small", "shapes10"),
+        ("/data/cifar-10-python.tar.gz", "cifar10"),
+        ("/data/cifar-10-batches-bin", "cifar10"),
+        ("/data/My Pets (2)", "my-pets-2"),
+    ],
+)
+def test_the_name_that_results_are_filed_under(source, name):
+    assert settings.load(**{"data.source": source}).name == name
