@@ -1,0 +1,114 @@
+"""ImageExampleGen: images with classes from TensorFlow Datasets, archives or folders, as tf.Examples.
+
+Everything is done in the executor, none of it in a driver, so that it works the same under every orchestrator.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import apache_beam as beam
+from tfx import types
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.dsl.io import fileio
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+
+from components import ingest
+from components.sources import open_source
+from pipeline import settings
+from pipeline.events import emit
+
+REPORT = "ingest.json"  # beside the splits in the Examples artifact
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Reads the source and writes the splits."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the splits train, validation and test, and `ingest.json`, into `examples`.
+
+        Raises:
+            UserError: the source is not there, unusable, or holds too many bad examples.
+        """
+        examples = artifact_utils.get_single_instance(output_dict["examples"])
+        data = settings.Data(**json.loads(exec_properties["data"]))
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = pathlib.Path(folder)
+            source = open_source(data, scratch)
+            notes = scratch / "notes"
+            with self._make_beam_pipeline() as pipeline:
+                outputs = (
+                    pipeline
+                    | "Shards" >> beam.Create(source.shards(), reshuffle=True)
+                    | "Read" >> ingest.ReadExamples(source, data.validation_share)
+                )
+                for split in ingest.SPLITS:
+                    pattern = os.path.join(examples.uri, f"Split-{split}", "data")
+                    _ = outputs[split] | f"Write {split}" >> beam.io.WriteToTFRecord(
+                        pattern, file_name_suffix=".tfrecord"
+                    )
+                _ = outputs.notes | "Notes" >> beam.io.WriteToText(str(notes), num_shards=1)
+            lines = [line for file in scratch.glob("notes*") for line in file.read_text().splitlines()]
+            report = ingest.summarise(data.source, source, lines)
+        ingest.verdict(report, data.max_bad_share)
+        if report.bad:
+            where, why, _ = report.bad_records[0]
+            emit("warning", text=f"{report.bad} bad examples dropped; the first is {where}: {why}")
+        for reason, count in report.ignored.items():
+            emit("warning", text=f"{count} files ignored: {reason}")
+        with fileio.open(os.path.join(examples.uri, REPORT), "w") as file:
+            file.write(report.to_json())
+        examples.split_names = artifact_utils.encode_split_names(list(ingest.SPLITS))
+        examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+
+
+class ImageExampleGenSpec(component_spec.ComponentSpec):
+    """ImageExampleGen's interface."""
+
+    PARAMETERS = {
+        "data": component_spec.ExecutionParameter(type=str),
+        "version": component_spec.ExecutionParameter(type=str),
+        "code": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {}
+    OUTPUTS = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
+
+
+class ImageExampleGen(base_beam_component.BaseBeamComponent):
+    """Ingests an image data set; output `examples` with the splits train, validation and test."""
+
+    SPEC_CLASS = ImageExampleGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+
+    def __init__(self, data: settings.Data, version: str, code: str = "") -> None:
+        """Args:
+        data: what to read, and how to split it.
+        version: identifies the content of the source; a cached result is used only for the same version.
+        code: fingerprint of the code that reads, for the same purpose.
+        """
+        wanted = data.model_dump(include=INGEST_SETTINGS)
+        super().__init__(
+            ImageExampleGenSpec(
+                data=json.dumps(wanted, sort_keys=True),
+                version=version,
+                code=code,
+                examples=types.Channel(type=standard_artifacts.Examples),
+            )
+        )
+
+
+# The other settings of the data concern later nodes and must not invalidate the cache.
+INGEST_SETTINGS = {
+    "source", "data_dir", "train_split", "test_split", "validation_share", "max_bad_share", "newest_spans",
+}  # fmt: skip
