@@ -1,0 +1,111 @@
+"""Pusher: TFX's own, but it pushes atomically and only once.
+
+The stock executor copies file by file into the folder that the server watches, and pushes a second time whenever it
+runs twice. This one copies beside it and renames, and finds a model that is already there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from typing import Any
+
+from tfx import types
+from tfx.components.pusher import component as tfx_component
+from tfx.components.pusher import executor as tfx_pusher
+from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
+from tfx.proto import pusher_pb2
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import io_utils, proto_utils
+
+RECORD = os.path.join("assets.extra", "pushed.json")
+
+
+class Executor(tfx_pusher.Executor):
+    """Pushes a blessed model into `BASE/VERSION`, the layout of TensorFlow Serving."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """As TFX's own, with `push_destination.filesystem.base_directory`; not blessed means not pushed."""
+        pushed = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed)
+            return
+        destination = pusher_pb2.PushDestination()
+        proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
+        path, version = push(self.GetModelPath(input_dict), destination.filesystem.base_directory)
+        self._MarkPushed(pushed, pushed_destination=path, pushed_version=version)
+
+
+class Pusher(tfx_component.Pusher):
+    """TFX's Pusher with the executor above."""
+
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+
+def push(model: str, base: str) -> tuple[str, str]:
+    """Makes the SavedModel `model` the newest version below `base`.
+
+    A version appears complete or not at all: it is copied under a name that servers ignore, then renamed. A model
+    with the same content as the newest version is not pushed again.
+
+    Returns:
+        The path of the version, and its number as text.
+    """
+    digest = fingerprint(model)
+    existing = versions(base)
+    if existing and pushed_fingerprint(base, existing[-1]) == digest:
+        return os.path.join(base, str(existing[-1])), str(existing[-1])
+    incoming = os.path.join(base, f".incoming-{uuid.uuid4().hex}")
+    fileio.makedirs(base)
+    try:
+        io_utils.copy_dir(model, incoming)
+        fileio.makedirs(os.path.join(incoming, os.path.dirname(RECORD)))
+        with fileio.open(os.path.join(incoming, RECORD), "w") as file:
+            file.write(json.dumps({"fingerprint": digest, "model": model}))
+        # Seconds since 1970 as everywhere in TFX, but always above what is there.
+        version = max([int(time.time()), *(number + 1 for number in existing)])
+        path = os.path.join(base, str(version))
+        fileio.rename(incoming, path)
+    finally:
+        if fileio.exists(incoming):
+            fileio.rmtree(incoming)
+    return path, str(version)
+
+
+def versions(base: str) -> list[int]:
+    """The numbers of the versions below `base`, ascending."""
+    if not fileio.isdir(base):
+        return []
+    names = (name.strip("/") for name in fileio.listdir(base))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def pushed_fingerprint(base: str, version: int) -> str:
+    """Of a version that `push` made; "" for any other."""
+    path = os.path.join(base, str(version), RECORD)
+    if not fileio.exists(path):
+        return ""
+    with fileio.open(path, "r") as file:
+        return json.loads(file.read())["fingerprint"]
+
+
+def fingerprint(model: str) -> str:
+    """A digest of all files of a SavedModel and their names."""
+    digest = hashlib.sha256()
+    for folder, _, files in sorted(fileio.walk(model)):
+        for name in sorted(files):
+            path = os.path.join(folder, name)
+            digest.update(f"{os.path.relpath(path, model)}\0".encode())
+            with fileio.open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
