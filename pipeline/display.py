@@ -1,0 +1,133 @@
+"""What the terminal shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from pipeline import progress
+
+FOLD = 20  # classes; more are folded in the summary at the end of a run
+SYMBOLS = {
+    progress.WAITING: ("·", "dim"),
+    progress.RUNNING: ("▶", "cyan"),
+    progress.DONE: ("✓", "green"),
+    progress.CACHED: ("↺", "blue"),
+    progress.FAILED: ("✗", "bold red"),
+    progress.SKIPPED: ("–", "dim"),
+}
+
+
+def live(run: progress.Run) -> RenderableType:
+    """The nodes of a run under way."""
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    for name, node in run.nodes.items():
+        symbol, style = SYMBOLS[node.state]
+        seconds = (
+            f"{node.elapsed():.1f} s" if node.state in (progress.RUNNING, progress.DONE, progress.FAILED) else ""
+        )
+        words = progress.WORDS.get(node.state, node.state)
+        table.add_row(
+            Text(symbol, style),
+            Text(name, "bold" if node.state == progress.RUNNING else ""),
+            Text(words, style),
+            Text(seconds, justify="right"),
+            Text(node.detail),
+        )
+    parts: list[RenderableType] = [table, *(Text(note, "yellow") for note in run.notes)]
+    if run.status:
+        parts.append(Spinner("dots", text=f" {run.status} …"))
+    return Group(*parts)
+
+
+def summary(console: Console, results: Mapping) -> None:
+    """The end of a run: what came out of it, and where it lies."""
+    part = results.get("evaluation")
+    if part:
+        low, high = part["accuracy_interval"]
+        console.print()
+        console.print(
+            f"[bold]Test accuracy {part['accuracy']:.2%}[/] (95 % interval {low:.1%} to {high:.1%}, "
+            f"{part['count']:,} examples), top-3 {part['top_3_accuracy']:.2%}, loss {part['loss']:.3f}"
+            + ("" if part["baseline_accuracy"] is None else f"; baseline {part['baseline_accuracy']:.2%}")
+        )
+        console.print(class_table(part["classes"][:FOLD], part["baseline_accuracy"] is not None))
+        if len(part["classes"]) > FOLD:
+            console.print(f"… and {len(part['classes']) - FOLD} more classes: alexnet slices")
+        gate_lines(console, part["gates"])
+    bad = (results.get("data") or {}).get("bad")
+    if bad:
+        console.print(f"[yellow]{bad} bad examples were dropped; they are listed in results.json.[/]")
+
+
+def class_table(classes: Sequence[Mapping], with_baseline: bool) -> Table:
+    """Per-class results, in the order given."""
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    table.add_column("class")
+    for name in ("n", "recall", "95 % interval", "precision", "F1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if with_baseline:
+        table.add_column("change", justify="right", no_wrap=True)
+    table.add_column("mostly taken for", overflow="ellipsis", no_wrap=True)
+    table.add_column("gates", no_wrap=True)
+    for row in classes:
+        low, high = row["recall_interval"]
+        cells = [
+            Text(row["class_name"]),
+            Text(f"{row['count']:,}"),
+            Text(f"{row['recall']:.1%}", "bold"),
+            Text(f"{low:.1%}–{high:.1%}", "dim"),
+            Text(percent(row["precision"])),
+            Text(percent(row["f1"])),
+        ]
+        if with_baseline:
+            before = row["baseline_recall"]
+            cells.append(Text("" if before is None else f"{row['recall'] - before:+.1%}"))
+        confused = row["mostly_taken_for"]
+        cells.append(Text(f"{confused} ({row['mostly_taken_for_count']})" if confused else ""))
+        cells.append(Text("✓ pass", "green") if row["passed"] else Text("✗ fail", "bold red"))
+        table.add_row(*cells)
+    return table
+
+
+def gate_lines(console: Console, gates: Sequence[Mapping]) -> None:
+    """The failed gates one by one, the others as a number."""
+    failed = [gate for gate in gates if not gate["passed"]]
+    for gate in failed[:FOLD]:
+        console.print(Text("✗ gate failed: ", "bold red") + Text(gate["words"]))
+    passed = len(gates) - len(failed)
+    if passed:
+        all_of_them = "all " if not failed else ""
+        console.print(Text("✓ ", "green") + Text(f"{all_of_them}{passed} {'other ' if failed else ''}gates passed"))
+
+
+def percent(share: float | None) -> str:
+    """A share with one decimal; a dash where there is none."""
+    return "–" if share is None else f"{share:.1%}"
+
+
+def runs_table(found: Sequence[Mapping], verdicts: Sequence[str]) -> Table:
+    """A row a run, in the order given."""
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for name in ("run", "date"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("preset", overflow="fold", max_width=24)
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold", min_width=20)
+    for result, verdict in zip(found, verdicts, strict=True):
+        part = result.get("evaluation")
+        preset, name = result["preset"], result["name"]
+        style = {"pushed": "green", "not pushed": "yellow", "failed": "red"}.get(result["state"], "dim")
+        table.add_row(
+            Text(result["run"]),
+            Text(result["started"].replace("T", " ")[:16]),
+            Text(preset if preset == name else f"{preset} ({name})"),
+            Text(f"{part['accuracy']:.2%}" if part else ""),
+            Text(verdict, style),
+        )
+    return table

@@ -1,0 +1,51 @@
+"""Fingerprints of data and code, so that the cache never answers for something that has changed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pathlib
+
+from pipeline import settings
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@functools.cache
+def code(*names: str) -> str:
+    """Of source files of the project, given as paths below its root; a folder stands for all its Python files."""
+    digest = hashlib.sha256()
+    for name in names:
+        path = ROOT / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def data(wanted: settings.Data) -> str:
+    """Of the data that `wanted.source` names: of its files' names, sizes and times, without reading them."""
+    if wanted.version != "auto":
+        return wanted.version
+    if settings.looks_like_path(wanted.source):
+        return _files(pathlib.Path(wanted.source).expanduser())
+    folder = pathlib.Path(wanted.data_dir or "~/tensorflow_datasets").expanduser()
+    prepared = folder / wanted.source.replace(":", "/").split("/")[0]
+    # Not yet prepared, and prepared by the last run, must count as the same; so only a folder of the user's counts.
+    return _files(prepared) if wanted.data_dir else "builder"
+
+
+def _files(path: pathlib.Path) -> str:
+    digest = hashlib.sha256()
+    if path.is_file():
+        digest.update(_file(path.stat(), path.name))
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        for name in sorted(files):
+            file = os.path.join(folder, name)
+            digest.update(_file(os.stat(file), os.path.relpath(file, path)))
+    return digest.hexdigest()[:16]
+
+
+def _file(status: os.stat_result, name: str) -> bytes:
+    return f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode()

@@ -1,0 +1,208 @@
+"""Runs the pipeline with TFX's LocalDagRunner; the worker process behind `alexnet run`.
+
+    python -m pipeline.local_runner RUN_FOLDER
+
+The command line starts this as a process of its own: it shows progress while TensorFlow still loads, TFX's and
+Beam's logs go to the run's file, and an interrupt cannot leave half of it behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from pipeline import settings as settings_module
+from pipeline.errors import UserError
+from pipeline.events import emit
+from pipeline.exit_codes import FAILURE, OK, USER_ERROR
+from pipeline.workdir import Workdir
+
+
+def main(folder: pathlib.Path) -> int:
+    """Runs what `RUN_FOLDER/request.json` asks for; writes `summary.json`. Returns an exit code."""
+    _end_with_parent()
+    request = json.loads((folder / "request.json").read_text())
+    settings = settings_module.load(str(folder / "settings.yaml"))
+    try:
+        emit("status", text="loading TensorFlow and TFX")
+        run(settings, Workdir(request["workdir"]), folder, request)
+    except UserError as problem:
+        emit("error", text=str(problem), user=True)
+        return USER_ERROR
+    except Exception as problem:
+        import traceback
+
+        traceback.print_exc()
+        reason = (str(problem).strip().splitlines() or [""])[0][:300]
+        emit("error", text=f"{type(problem).__name__}: {reason}", user=False)
+        return FAILURE
+    return OK
+
+
+def run(settings: settings_module.Settings, workdir: Workdir, folder: pathlib.Path, request: dict) -> None:
+    """Runs the pipeline, or a part of it, and writes what it produced into `folder`.
+
+    Args:
+        settings: of the run.
+        workdir: where artifacts and metadata go.
+        folder: of the run.
+        request: "from" and "to" (node ids or None for all), "fresh", "data_version", "schema_version", "run".
+
+    Raises:
+        UserError: a mistake in data or settings. Anything else a component raised comes through as it is.
+    """
+    from tfx.orchestration import metadata
+    from tfx.orchestration import pipeline as tfx_pipeline
+
+    from pipeline import lineage
+    from pipeline.pipeline import Places, create_pipeline
+
+    push = pathlib.Path(settings.push.destination or workdir.serving(settings.name)).expanduser().resolve()
+    places = Places(
+        root=str(workdir.artifacts(settings.name)),
+        schema=str(workdir.schema(settings.name)),
+        checkpoints=str(workdir.checkpoints) if settings.training.checkpoint else "",
+        push=str(push),
+    )
+    if request["fresh"]:
+        shutil.rmtree(workdir.checkpoints, ignore_errors=True)
+    connection = metadata.sqlite_metadata_connection_config(str(workdir.metadata))
+    with metadata.Metadata(connection) as handle:
+        lineage.tidy(handle.store, workdir.artifacts(settings.name))
+    pipeline = create_pipeline(
+        settings,
+        places,
+        LocalHistory(),
+        request["data_version"],
+        request["schema_version"],
+        metadata_connection_config=connection,
+        enable_cache=not request["fresh"],
+    )
+    options = None
+    if request["from"] or request["to"]:
+        first, last = ([request[key]] if request[key] else None for key in ("from", "to"))
+        options = tfx_pipeline.RunOptions(from_nodes=first, to_nodes=last)
+    with observed():
+        ObservedRunner(request["run"]).run(pipeline, run_options=options)
+    emit("status", text="reading the results")
+    with metadata.Metadata(connection) as handle:
+        summary = lineage.summarise(handle.store, request["run"])
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+
+
+class LocalHistory:
+    """What earlier runs left, found by resolvers in the metadata store."""
+
+    def statistics(self, current: object) -> object:
+        """See pipeline.pipeline.History."""
+        from tfx.types.standard_artifacts import ExampleStatistics
+
+        from components.previous import PreviousStatisticsStrategy
+
+        return _resolver("PreviousStatistics", PreviousStatisticsStrategy, current, statistics=ExampleStatistics)
+
+    def baseline(self, current: object) -> object:
+        """See pipeline.pipeline.History."""
+        from tfx.types.standard_artifacts import Model, ModelBlessing
+
+        from components.previous import PreviousBlessedModelStrategy
+
+        kinds = {"model": Model, "model_blessing": ModelBlessing}
+        return _resolver("Baseline", PreviousBlessedModelStrategy, current, **kinds)
+
+    def latest(self) -> object:
+        """See pipeline.pipeline.History."""
+        from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+        from tfx.types.standard_artifacts import Model, ModelBlessing
+
+        kinds = {"model": Model, "model_blessing": ModelBlessing}
+        return _resolver("WarmStart", LatestBlessedModelStrategy, None, **kinds)
+
+
+def _resolver(node_id: str, strategy: type, current: object, **kinds: type) -> object:
+    from tfx import types
+    from tfx.dsl.components.common.resolver import Resolver
+
+    channels = {key: types.Channel(type=kind) for key, kind in kinds.items()}
+    if current is not None:
+        channels["current"] = current
+    return Resolver(strategy_class=strategy, **channels).with_id(node_id)
+
+
+class ObservedRunner:
+    """LocalDagRunner under a run id of our own, so that the run's results can be found again."""
+
+    def __init__(self, run_id: str) -> None:
+        from tfx.dsl.compiler import constants
+        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+        from tfx.orchestration.portable import runtime_parameter_utils
+
+        class Runner(LocalDagRunner):
+            def run_with_ir(self, pipeline: object, run_options: object = None) -> None:
+                # The stock runner fills in the time of day where no id is given yet.
+                runtime_parameter_utils.substitute_runtime_parameter(
+                    pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+                )
+                super().run_with_ir(pipeline, run_options)
+
+        self.run = Runner().run
+
+
+@contextlib.contextmanager
+def observed() -> Iterator[None]:
+    """Tells, while it lasts, of every node that LocalDagRunner launches: LocalDagRunner itself has no callbacks."""
+    from tfx.orchestration.local import local_dag_runner
+
+    stock = local_dag_runner.launcher.Launcher
+
+    class Launcher(stock):
+        executed = False
+
+        def _run_executor(self, execution_info: object) -> object:
+            self.executed = True
+            return super()._run_executor(execution_info)
+
+        def launch(self) -> object:
+            node = self._pipeline_node.node_info.id
+            start = time.monotonic()
+            emit("node", node=node, state="running")
+            try:
+                info = super().launch()
+            except BaseException:
+                emit("node", node=node, state="failed", seconds=time.monotonic() - start)
+                raise
+            if not self.executed and not self._system_node_handler and not (info and info.output_dict):
+                emit("node", node=node, state="failed", seconds=time.monotonic() - start)
+                raise RuntimeError(f"{node} could not start: an input that it needs is not there")
+            state = "done" if self.executed or self._system_node_handler else "cached"
+            emit("node", node=node, state=state, seconds=time.monotonic() - start)
+            return info
+
+    local_dag_runner.launcher.Launcher = Launcher
+    try:
+        yield
+    finally:
+        local_dag_runner.launcher.Launcher = stock
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the command line that started it is gone, even by kill -9."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(pathlib.Path(sys.argv[1])))

@@ -1,0 +1,43 @@
+"""The ids of the DAG's nodes in their order, for whoever names nodes before TFX is loaded; a test compares them."""
+
+from __future__ import annotations
+
+import difflib
+
+from pipeline.errors import UserError
+
+NODES = (
+    "ImageExampleGen",
+    "StatisticsGen",
+    "ImageSchemaGen",
+    "PreviousStatistics",
+    "ExampleValidator",
+    "DataCheck",
+    "Transform",
+    "WarmStart",
+    "Trainer",
+    "Baseline",
+    "Evaluator",
+    "ServingCheck",
+    "Pusher",
+)
+WARM_START = "WarmStart"  # only with training.warm_start
+
+
+def planned(warm_start: bool) -> tuple[str, ...]:
+    """The nodes of a run."""
+    return tuple(node for node in NODES if warm_start or node != WARM_START)
+
+
+def find(name: str, among: tuple[str, ...], option: str) -> str:
+    """The node that `name` means, upper or lower case.
+
+    Raises:
+        UserError: there is none; names the nearest, and all.
+    """
+    lower = {node.lower(): node for node in among}
+    if name.lower() in lower:
+        return lower[name.lower()]
+    close = difflib.get_close_matches(name.lower(), lower, n=1)
+    hint = f"did you mean {lower[close[0]]}? The" if close else "the"
+    raise UserError(f"{option} {name}: there is no such node; {hint} nodes are {', '.join(among)}.")

@@ -1,0 +1,166 @@
+"""The one DAG, for every runner."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Protocol
+
+import tensorflow_data_validation as tfdv
+from tfx import components as tfx_components
+from tfx import types
+from tfx.dsl.components.base import base_node
+from tfx.orchestration import pipeline as tfx_pipeline
+from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
+
+from components import schemas
+from components.data_check import DataCheck
+from components.example_gen import ImageExampleGen
+from components.pusher import Pusher
+from components.schema_gen import ImageSchemaGen
+from components.serving_check import ServingCheck
+from pipeline import evaluation, fingerprint
+from pipeline.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where a pipeline keeps things, as paths that its components can open.
+
+    Attributes:
+        root: artifacts, filed by component and execution.
+        schema: the stored schema of a user's own data.
+        checkpoints: of a training that is under way; "" for none.
+        push: versions of the model for the server.
+    """
+
+    root: str
+    schema: str
+    checkpoints: str
+    push: str
+
+
+class History(Protocol):
+    """Finds what earlier runs left. How depends on the orchestrator, so the runner brings it."""
+
+    def statistics(self, current: types.BaseChannel) -> base_node.BaseNode:
+        """A node with the output `statistics`: those of the run before the one that made `current`, or none."""
+
+    def baseline(self, current: types.BaseChannel) -> base_node.BaseNode:
+        """A node with the output `model`: the latest blessed one from before `current`, or none."""
+
+    def latest(self) -> base_node.BaseNode:
+        """A node with the output `model`: the latest blessed one, or none."""
+
+
+def create_pipeline(
+    settings: Settings,
+    places: Places,
+    history: History,
+    data_version: str,
+    schema_version: str = "",
+    **options: object,
+) -> tfx_pipeline.Pipeline:
+    """Wires the components.
+
+    Args:
+        settings: of the run.
+        places: where artifacts and results go.
+        history: how to find the baseline and the last run's statistics.
+        data_version: identifies the content of the data source, for the cache.
+        schema_version: identifies an edited stored schema, for the cache.
+        **options: for TFX's Pipeline, such as metadata_connection_config and enable_cache.
+    """
+    if tfx_components.Evaluator is None:  # TFX hides a failed import of TFMA that way
+        raise ImportError("tensorflow_model_analysis cannot be imported, so there is no Evaluator")
+
+    examples = ImageExampleGen(
+        settings.data,
+        data_version,
+        fingerprint.code("components/ingest.py", "components/sources", "components/images.py"),
+    )
+    statistics = tfx_components.StatisticsGen(
+        examples=examples.outputs["examples"], stats_options=tfdv.StatsOptions(schema=schemas.minimal())
+    )
+    schema = ImageSchemaGen(
+        statistics=statistics.outputs["statistics"],
+        name=settings.name,
+        stored=places.schema,
+        version=schema_version,
+        update=settings.data.update_schema,
+    )
+    validator = tfx_components.ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+    )
+    previous = history.statistics(statistics.outputs["statistics"])
+    check = DataCheck(
+        statistics=statistics.outputs["statistics"],
+        schema=schema.outputs["schema"],
+        anomalies=validator.outputs["anomalies"],
+        previous_statistics=previous.outputs["statistics"],
+        max_skew=settings.data.max_label_skew,
+        max_drift=settings.data.max_label_drift,
+    )
+    transform = tfx_components.Transform(
+        examples=examples.outputs["examples"],
+        schema=schema.outputs["schema"],
+        preprocessing_fn="trainer.preprocessing.preprocessing_fn",
+        splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "validation"]),
+        custom_config={
+            "preprocessing": settings.preprocessing.model_dump(),
+            "code": fingerprint.code("trainer/preprocessing.py"),
+        },
+        disable_statistics=True,
+    )
+    transform.add_upstream_node(check)
+    nodes = [examples, statistics, schema, validator, previous, check, transform]
+
+    base_model = None
+    if settings.training.warm_start:
+        warm_start = history.latest()
+        base_model = warm_start.outputs["model"]
+        nodes.append(warm_start)
+    trainer = tfx_components.Trainer(
+        run_fn="trainer.run.run_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        base_model=base_model,
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["validation"]),
+        custom_config={
+            "model": settings.model.model_dump(),
+            "training": settings.training.model_dump(),
+            "checkpoint_root": places.checkpoints,
+            "code": fingerprint.code("trainer"),
+        },
+    )
+    baseline = history.baseline(trainer.outputs["model"])
+    evaluator = tfx_components.Evaluator(
+        examples=examples.outputs["examples"],
+        example_splits=["test"],
+        model=trainer.outputs["model"],
+        baseline_model=baseline.outputs["model"],
+        eval_config=evaluation.eval_config(settings.gates),
+    )
+    serving = ServingCheck(
+        model=trainer.outputs["model"],
+        examples=examples.outputs["examples"],
+        images=settings.serving.images,
+        max_latency_ms=settings.serving.max_latency_ms,
+        code=fingerprint.code("components/serving_check.py", "components/serving_probe.py"),
+    )
+    push = Pusher(
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=serving.outputs["blessing"],
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=os.fspath(places.push))
+        ),
+    )
+    return tfx_pipeline.Pipeline(
+        pipeline_name=f"alexnet-{settings.name}",
+        pipeline_root=places.root,
+        components=[*nodes, trainer, baseline, evaluator, serving, push],
+        beam_pipeline_args=list(settings.beam.pipeline_args),
+        **options,
+    )

@@ -1,0 +1,236 @@
+"""The command line, as a user calls it: real processes."""
+
+import csv
+import fcntl
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import encoded, picture, write_folder
+
+from pipeline import settings
+from pipeline.workdir import Workdir
+
+ALEXNET = str(pathlib.Path(sys.executable).with_name("alexnet"))
+# Slow enough to be caught in the middle, quick enough for a test.
+SLOW = ["training.epochs=10", "training.batch_size=32", "model.width=0.5", "data.validation_share=0.1"]
+LENIENT = ["gates.min_accuracy=0", "gates.min_class_recall=0", "serving.images=2", "serving.max_latency_ms=60000"]
+
+
+def command(*arguments):
+    return [ALEXNET, *map(str, arguments)]
+
+
+def alexnet(*arguments, **options):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, **options)
+
+
+def sets(changes):
+    return [part for change in changes for part in ("--set", change)]
+
+
+def loaded_modules(*arguments):
+    """What importing and running a command has loaded."""
+    script = (
+        "import sys; sys.argv = ['alexnet', *sys.argv[1:]]\n"
+        "from pipeline.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", ["", "run", "runs", "slices", "predict", "presets", "config"])
+def test_help_is_there_and_loads_nothing_heavy(name):
+    arguments = [name, "--help"] if name else ["--help"]
+    assert "Usage: alexnet" in alexnet(*arguments).stdout
+    assert not {"tensorflow", "tfx", "apache_beam", "numpy", "pandas"} & loaded_modules(*arguments)
+
+
+def test_the_exit_codes_are_documented():
+    for arguments in (["--help"], ["run", "--help"]):
+        text = " ".join(alexnet(*arguments).stdout.split())
+        for code in ("0 the model was pushed", "2 a mistake", "3 it ran to the end", "130 interrupted"):
+            assert code in text
+
+
+def test_presets_and_config():
+    listed = alexnet("presets").stdout
+    assert all(name in listed for name in settings.presets())
+    shown = alexnet("config", "--preset", "cifar10", "--set", "training.epochs=3").stdout
+    assert "epochs: 3" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--preset", "cifar"], "did you mean cifar10"),
+        (["run", "--set", "training.epoch=1"], "did you mean training.epochs"),
+        (["run", "--data", "/nowhere/at/all"], "/nowhere/at/all does not exist"),
+        (["run", "--from", "Trainr"], "did you mean Trainer? The nodes are ImageExampleGen"),
+        (["run", "--to", "WarmStart"], "there is no such node"),
+        (["slices"], "holds no finished run yet"),
+        (["predict", "image.png"], "No model has been pushed"),
+        (["config", "--set", "x"], "--set group.key=value"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, said, tmp_path):
+    done = alexnet(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.startswith("alexnet: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_runs_of_an_empty_working_directory(tmp_path):
+    done = alexnet("runs", "--workdir", tmp_path)
+    assert done.returncode == 0
+    assert "alexnet run" in done.stdout
+
+
+def test_bad_data_fail_with_one_sentence_and_earlier_results_stay(image_folder, tmp_path):
+    (image_folder / "train" / "dog" / "001.jpeg").write_bytes(b"nonsense")
+    done = alexnet("run", "--data", image_folder, "--workdir", tmp_path / "work")
+    assert done.returncode == 2
+    assert "train/dog/001.jpeg: not an image" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "failed" in alexnet("runs", "--workdir", tmp_path / "work").stdout
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """One working directory through a kill -9 in mid-training, a second run meanwhile, a resume, and a Ctrl-C."""
+    base = tmp_path_factory.mktemp("story")
+    root = write_folder(base / "pets", train=160, test=20)
+    work = base / "work"
+    arguments = ["run", "--data", root, "--workdir", work, *sets(SLOW + LENIENT)]
+    told = {}
+
+    def start(*more):
+        return subprocess.Popen(command(*arguments, *more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def read_until(process, text):
+        for line in process.stdout:
+            if text in line:
+                return
+        raise AssertionError(f"it ended without saying {text}: {process.stderr.read()}")
+
+    with start() as killed:
+        read_until(killed, "Trainer: epoch 1/10")
+        told["second"] = alexnet(*arguments)
+        told["killed pid"] = killed.pid
+        killed.send_signal(signal.SIGKILL)
+    wait_for_worker(work)
+    told["resumed"] = alexnet(*arguments)
+    with start("--set", "training.seed=2") as interrupted:
+        read_until(interrupted, "Trainer: running")
+        interrupted.send_signal(signal.SIGINT)
+        told["interrupted output"] = interrupted.stdout.read()
+    told["interrupted code"] = interrupted.returncode
+    return {"workdir": Workdir(work), "images": root, **told}
+
+
+def wait_for_worker(work):
+    """Returns when the worker, which notices that its parent is gone, has let go of the lock."""
+    descriptor = os.open(work / ".lock", os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.close(descriptor)
+
+
+def events(story, run):
+    lines = (story["workdir"].run(run) / "events.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_second_run_is_refused_at_once_and_told_who_is_at_it(story):
+    assert story["second"].returncode == 2
+    assert f"in use by process {story['killed pid']} (alexnet run" in story["second"].stderr
+
+
+def test_after_kill_9_finished_nodes_are_reused_and_training_continues(story):
+    done = story["resumed"]
+    assert done.returncode == 0, done.stderr
+    for node in ("ImageExampleGen", "StatisticsGen", "Transform"):
+        assert f"{node}: reused from cache" in done.stdout
+    epochs = [
+        event["epoch"] for event in events(story, story["workdir"].results()[0]["run"]) if event["kind"] == "epoch"
+    ]
+    assert epochs[0] > 1
+    assert epochs == list(range(epochs[0], 11))
+    history = story["workdir"].results()[0]["history"]["epochs"]
+    assert [record["epoch"] for record in history] == list(range(1, 11))
+
+
+def test_the_end_of_a_run_says_what_came_out(story):
+    output = story["resumed"].stdout
+    assert "Test accuracy" in output
+    assert "mostly taken for" in output
+    assert "gates passed" in output
+    assert str(story["workdir"].serving("pets")) in output
+    result = story["workdir"].results()[0]
+    assert result["state"] == "pushed"
+    assert set(result["data"]["counts"]) == {"train", "validation", "test"}
+    stored = story["workdir"].run(result["run"]) / "settings.yaml"
+    assert settings.load(str(stored)).training.epochs == 10
+
+
+def test_ctrl_c_ends_in_order(story):
+    assert story["interrupted code"] == 130
+    assert "the next run continues" in story["interrupted output"]
+    assert story["workdir"].results()[-1]["state"] == "interrupted"
+    with story["workdir"].lock("test"):
+        pass
+
+
+def test_no_temporary_files_are_left(story):
+    assert not story["workdir"].temporary.exists()
+
+
+def test_runs_lists_them(story):
+    output = alexnet("runs", "--workdir", story["workdir"].path, env=os.environ | {"COLUMNS": "200"}).stdout
+    assert "interrupted" in output
+    assert "pushed: all 3 gates passed" in output
+
+
+def test_slices_in_three_forms(story):
+    work = ["--workdir", story["workdir"].path]
+    table = alexnet("slices", *work).stdout
+    rows = json.loads(alexnet("slices", *work, "--format", "json").stdout)["classes"]
+    lines = list(csv.DictReader(alexnet("slices", *work, "--format", "csv").stdout.splitlines()))
+    assert [row["class_name"] for row in rows] == [line["class_name"] for line in lines]
+    assert sorted(row["class_name"] for row in rows) == ["cat", "dog"]
+    assert rows[0]["recall"] <= rows[1]["recall"]
+    assert all(name in table for name in ("cat", "dog", "precision"))
+    assert all(float(line["recall"]) == row["recall"] for line, row in zip(lines, rows, strict=True))
+
+
+def test_reading_results_loads_nothing_heavy(story):
+    for arguments in (["runs"], ["slices"]):
+        loaded = loaded_modules(*arguments, "--workdir", str(story["workdir"].path))
+        assert not {"tensorflow", "tfx", "apache_beam", "numpy"} & loaded
+
+
+def test_predict(story, tmp_path):
+    image = tmp_path / "image.jpg"
+    image.write_bytes(encoded(picture(5, (100, 80)), "JPEG"))
+    done = alexnet("predict", image, "--workdir", story["workdir"].path)
+    assert done.returncode == 0, done.stderr
+    assert any(f"  {name}  " in done.stdout for name in ("cat", "dog"))
+    assert done.stderr == ""
+
+
+def test_predict_names_what_is_no_image(story, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("nonsense")
+    done = alexnet("predict", bad, "--workdir", story["workdir"].path)
+    assert done.returncode == 2
+    assert f"{bad} is no image" in done.stderr
+    done = alexnet("predict", tmp_path / "missing.jpg", "--workdir", story["workdir"].path)
+    assert done.returncode == 2
+    assert "cannot be read" in done.stderr

@@ -1,0 +1,193 @@
+"""The whole pipeline, with the real LocalDagRunner, on a small embedded data set, several times over."""
+
+import dataclasses
+import pathlib
+
+import pytest
+from ml_metadata.proto import metadata_store_pb2
+from tfx.orchestration import metadata
+
+from components import stored_schema
+from pipeline import fingerprint, lineage, local_runner, results, settings
+from pipeline.workdir import Workdir
+
+SMALL = [
+    "training.epochs=3",
+    "training.batch_size=50",
+    "training.learning_rate=0.05",
+    "model.width=0.1",
+    "model.dropout=0",
+    "gates.min_accuracy=0",
+    "gates.min_class_recall=0",
+    "gates.max_accuracy_drop=1",
+    "gates.max_class_recall_drop=1",
+    "serving.images=3",
+    "serving.max_latency_ms=60000",
+]
+BEFORE_TRAINER = ["ImageExampleGen", "StatisticsGen", "ImageSchemaGen", "ExampleValidator", "DataCheck", "Transform"]
+AFTER_TRAINER = ["Trainer", "Evaluator", "ServingCheck", "Pusher"]
+States = metadata_store_pb2.Execution.State
+
+
+@dataclasses.dataclass
+class Ran:
+    """A run: what the metadata store says of its nodes, what came out, and what was on offer for servers then."""
+
+    states: dict[str, str]
+    summary: dict
+    evaluation: dict
+    served: list[str]
+
+
+def execute(workdir, *changes):
+    """Runs the pipeline in this process as the worker of `alexnet run` does."""
+    chosen = settings.load(overrides=[*SMALL, *changes], **{"data.source": "shapes10/small"})
+    run_id = workdir.new_run()
+    request = {
+        "run": run_id,
+        "from": None,
+        "to": None,
+        "fresh": False,
+        "data_version": fingerprint.data(chosen.data),
+        "schema_version": stored_schema.version(workdir.schema(chosen.name)),
+    }
+    local_runner.run(chosen, workdir, workdir.run(run_id), request)
+    with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(workdir.metadata))) as handle:
+        store = handle.store
+        context = store.get_context_by_type_and_name("pipeline_run", run_id)
+        states = {}
+        for execution in store.get_executions_by_context(context.id):
+            (node,) = [c.name for c in store.get_contexts_by_execution(execution.id) if c.type == "node"]
+            states[node.split(".")[-1]] = States.Name(execution.last_known_state)
+        summary = lineage.summarise(store, run_id)
+    served = sorted(path.name for path in workdir.serving("shapes10").glob("*"))
+    return Ran(states, summary, results.evaluate(summary, chosen), served)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return Workdir(tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="module")
+def ran(workdir):
+    """The runs in their order; each test looks at one of them."""
+    return {
+        "first": execute(workdir),
+        "again": execute(workdir),
+        "other recipe": execute(workdir, "training.learning_rate=0.03"),
+        "below the floor": execute(workdir, "gates.min_accuracy=1", "training.learning_rate=0.03"),
+        "worse than the baseline": execute(
+            workdir, "training.learning_rate=1e-9", "training.epochs=1", "gates.max_accuracy_drop=0"
+        ),
+    }
+
+
+def test_the_first_run_executes_every_node_and_pushes(ran):
+    first = ran["first"]
+    assert {first.states[node] for node in [*BEFORE_TRAINER, *AFTER_TRAINER]} == {"COMPLETE"}
+    assert first.summary["blessed"]
+    assert [first.summary["pushed"]["version"]] == first.served
+    assert pathlib.Path(first.summary["pushed"]["path"], "saved_model.pb").is_file()
+    assert first.evaluation["baseline_accuracy"] is None
+
+
+def test_an_unchanged_run_comes_from_the_cache(ran):
+    again = ran["again"]
+    assert {again.states[node] for node in [*BEFORE_TRAINER, *AFTER_TRAINER]} == {"CACHED"}
+    assert again.summary["pushed"] == ran["first"].summary["pushed"]
+    assert again.evaluation == ran["first"].evaluation
+
+
+def test_a_changed_recipe_runs_trainer_and_what_follows_alone(ran):
+    changed = ran["other recipe"]
+    assert {changed.states[node] for node in BEFORE_TRAINER} == {"CACHED"}
+    assert {changed.states[node] for node in AFTER_TRAINER} == {"COMPLETE"}
+
+
+def test_the_next_model_is_compared_with_the_last_blessed_one(ran):
+    changed = ran["other recipe"]
+    assert changed.evaluation["baseline_accuracy"] == pytest.approx(ran["first"].evaluation["accuracy"])
+    assert {gate["what"] for gate in changed.evaluation["gates"] if "baseline" in gate["reason"]} == {
+        "accuracy",
+        *(f"recall of {row['class_name']}" for row in changed.evaluation["classes"]),
+    }
+    assert len(changed.served) == 2
+
+
+def test_a_model_below_the_floor_is_not_pushed(ran):
+    below = ran["below the floor"]
+    assert below.states["Trainer"] == "CACHED"
+    assert below.states["Evaluator"] == "COMPLETE"
+    assert not below.summary["blessed"]
+    assert below.summary["pushed"] is None
+    assert below.served == ran["other recipe"].served
+    (failed,) = [gate for gate in below.evaluation["gates"] if not gate["passed"]]
+    assert failed["what"] == "accuracy"
+    assert failed["limit"] == 1
+
+
+def test_a_model_worse_than_the_baseline_is_not_pushed(ran):
+    worse = ran["worse than the baseline"]
+    assert worse.evaluation["baseline_accuracy"] == pytest.approx(ran["other recipe"].evaluation["accuracy"])
+    assert worse.evaluation["accuracy"] < worse.evaluation["baseline_accuracy"]
+    assert worse.summary["pushed"] is None
+    assert worse.served == ran["other recipe"].served
+
+
+@pytest.mark.parametrize("name", ["first", "other recipe", "below the floor", "worse than the baseline"])
+def test_our_words_agree_with_the_blessing_of_tfma(ran, name):
+    assert ran[name].summary["blessed"] == all(gate["passed"] for gate in ran[name].evaluation["gates"])
+
+
+def test_per_class_numbers_are_those_of_the_confusion_matrix(ran):
+    part = ran["first"].evaluation
+    matrix = part["confusion_matrix"]
+    for row in part["classes"]:
+        label = part["class_names"].index(row["class_name"])
+        assert row["count"] == sum(matrix[label])
+        assert row["recall"] == pytest.approx(matrix[label][label] / sum(matrix[label]), abs=1e-6)
+    assert part["accuracy"] == pytest.approx(sum(matrix[k][k] for k in range(10)) / part["count"], abs=1e-6)
+
+
+def test_trainer_never_sees_the_test_split(workdir):
+    (transformed,) = (workdir.artifacts("shapes10") / "Transform" / "transformed_examples").glob("*")
+    assert sorted(path.name for path in transformed.glob("Split-*")) == ["Split-train", "Split-validation"]
+
+
+def test_the_serving_check_asked_in_every_form(ran):
+    check = ran["first"].summary["serving_check"]
+    assert check["problems"] == []
+    assert check["requests"] == 3 + 6 + 3  # images, other forms of one, examples
+
+
+def test_nothing_temporary_is_left(workdir, ran):
+    left = [
+        path
+        for path in workdir.artifacts("shapes10").rglob("*")
+        if "temp" in path.name and "template" not in path.name
+    ]
+    assert [path for path in left if path.is_dir()] == []
+    assert list(workdir.checkpoints.glob("*")) == []
+
+
+def test_the_pushed_model_predicts(ran, tmp_path):
+    from conftest import encoded, picture
+
+    from pipeline.predict import predict
+
+    image = tmp_path / "image.png"
+    image.write_bytes(encoded(picture(1, (50, 60))))
+    (row,) = predict([str(image)], pathlib.Path(ran["first"].summary["pushed"]["path"]))
+    assert row["class_name"] in ran["first"].evaluation["class_names"]
+    assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_the_nodes_are_those_that_the_command_line_knows(warm_start, workdir):
+    from pipeline import nodes
+    from pipeline.pipeline import Places, create_pipeline
+
+    chosen = settings.load(overrides=[f"training.warm_start={str(warm_start).lower()}"])
+    pipeline = create_pipeline(chosen, Places("root", "schema", "", "push"), local_runner.LocalHistory(), "v1")
+    assert {node.id for node in pipeline.components} == set(nodes.planned(warm_start))

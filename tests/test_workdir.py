@@ -1,0 +1,68 @@
+"""The working directory: one run at a time, and finding earlier ones."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.workdir import Workdir
+
+HOLD = """
+import sys
+from pipeline.workdir import Workdir
+with Workdir(sys.argv[1]).lock("alexnet run"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_run_is_refused_and_told_who_holds_it(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        said = rf"in use by process {holder.pid} \(alexnet run, since \d\d:\d\d:\d\d\)"
+        with pytest.raises(UserError, match=said), Workdir(tmp_path).lock("alexnet run"):
+            pass
+        holder.kill()
+        holder.wait()
+        with Workdir(tmp_path).lock("alexnet run"):
+            pass
+
+
+def test_runs_started_in_the_same_second_are_told_apart(tmp_path):
+    workdir = Workdir(tmp_path)
+    assert len({workdir.new_run() for _ in range(5)}) == 5
+
+
+def put(workdir, run_id, **fields):
+    folder = workdir.run(run_id)
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps({"run": run_id, **fields}))
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path):
+    workdir = Workdir(tmp_path)
+    put(workdir, "20260101-000000", evaluation={"accuracy": 0.5})
+    put(workdir, "20260202-000000")
+    assert workdir.find()["run"] == "20260202-000000"
+    assert workdir.find(evaluated=True)["run"] == "20260101-000000"
+    assert workdir.find("202601")["run"] == "20260101-000000"
+    with pytest.raises(UserError, match="several runs match"):
+        workdir.find("2026")
+    with pytest.raises(UserError, match=r"no such finished run.*20260202-000000"):
+        workdir.find("2025")
+
+
+def test_without_runs_it_says_how_to_start_one(tmp_path):
+    with pytest.raises(UserError, match="alexnet run"):
+        Workdir(tmp_path / "none").find()
+
+
+def test_a_working_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    blocked = Workdir(tmp_path / "file" / "work")
+    with pytest.raises(UserError, match="cannot be used as working directory"), blocked.lock("x"):
+        pass
