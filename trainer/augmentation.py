@@ -1,0 +1,52 @@
+"""Random changes to training images that keep their class. Pure Keras: runs on any Keras backend."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="alexnet")
+class FlipAndShift(keras.layers.Layer):
+    """Mirrors half of the images and moves each by up to `shift` pixels; what is missing is reflected in.
+
+    Each image draws its own flip and shift, from a seeded generator that is part of the layer's state. Both are one
+    look-up of whole pixels, which costs little and keeps uint8 as it is. Without `training` nothing changes.
+
+    Input and output: any dtype, [batch, height, width, channels].
+    """
+
+    def __init__(self, flip: bool = True, shift: int = 2, seed: int = 1, **kwargs: object) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.flip, self.shift, self.seed = flip, shift, seed
+        self._random = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+        if not training or not (self.flip or self.shift):
+            return inputs
+        height, width, channels = inputs.shape[1:]
+        batch = ops.shape(inputs)[0]
+        rows = self._moved(batch, height)  # where each row of the result comes from, [batch, height]
+        columns = self._moved(batch, width)
+        if self.flip:
+            mirrored = keras.random.randint([batch, 1], 0, 2, seed=self._random)
+            columns = ops.where(mirrored == 1, width - 1 - columns, columns)
+        first = ops.arange(batch)[:, None, None] * (height * width)  # of each image's pixels in the whole batch
+        pixels = first + rows[:, :, None] * width + columns[:, None, :]
+        return ops.take(ops.reshape(inputs, [-1, channels]), pixels, axis=0)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "flip": self.flip, "shift": self.shift, "seed": self.seed}
+
+    def _moved(self, batch: int, length: int) -> keras.KerasTensor:
+        """Positions 0 to length - 1 moved by a random amount for each image, reflected at the ends."""
+        positions = ops.arange(length)[None, :]
+        if not self.shift:
+            return ops.broadcast_to(positions, [batch, length])
+        reach = min(self.shift, length - 1)  # one reflection is enough for that
+        positions = positions + keras.random.randint([batch, 1], -reach, reach + 1, seed=self._random)
+        last = length - 1
+        return last - ops.abs(last - ops.abs(positions))

@@ -1,0 +1,127 @@
+"""What happens beside the training steps: progress, history, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+import time
+
+import keras
+
+from pipeline import events
+from pipeline.errors import UserError
+from trainer.checkpoint import Checkpoint
+
+SECONDS_BETWEEN_EVENTS = 0.5
+
+
+class Progress(keras.callbacks.Callback):
+    """Emits "training" events while an epoch runs and an "epoch" event at its end, and stops at a loss of NaN.
+
+    "training": epoch (from 1), epochs, step, steps, images_per_s, loss, accuracy.
+    "epoch": epoch, epochs, and the epoch's record, see `Records`.
+
+    Raises:
+        UserError: the loss is not a number; raised before anything of that epoch is saved.
+    """
+
+    def __init__(self, epochs: int, steps: int, batch_size: int) -> None:
+        super().__init__()
+        self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
+        self._epoch = 0
+        self._epoch_began = self._last_event = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch = epoch + 1
+        self._epoch_began = self._last_event = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        now = time.monotonic()
+        if now - self._last_event < SECONDS_BETWEEN_EVENTS:
+            return  # reading the loss waits for the device, so not in every step
+        self._last_event = now
+        step = batch + 1
+        loss, accuracy = float(logs["loss"]), float(logs["accuracy"])
+        self._check(loss)
+        events.emit(
+            "training",
+            epoch=self._epoch,
+            epochs=self._epochs,
+            step=step,
+            steps=self._steps,
+            images_per_s=round(step * self._batch_size / (now - self._epoch_began), 1),
+            loss=loss,
+            accuracy=accuracy,
+        )
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        for name in ("loss", "val_loss"):
+            self._check(logs.get(name, 0.0))
+
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise UserError(
+                f"Training diverged in epoch {self._epoch} (the loss is {loss}), so no model was written: "
+                "lower training.learning_rate or raise training.warmup_share."
+            )
+
+
+class Records(keras.callbacks.Callback):
+    """Keeps one record for each epoch, also in a JSON file that is replaced as a whole at each epoch's end.
+
+    A record: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate (at the end of the epoch),
+    images_per_second (in the training steps), seconds (with the validation).
+    """
+
+    def __init__(self, file: pathlib.Path, epochs: int, images_per_epoch: int, records: list[dict]) -> None:
+        """
+        Args:
+            file: the JSON file, {"epochs": [record, ...]}.
+            epochs: how many there will be.
+            images_per_epoch: training images that an epoch sees.
+            records: of the epochs before this process; extended in place.
+        """
+        super().__init__()
+        self.records = records
+        self._file, self._epochs, self._images = file, epochs, images_per_epoch
+        self._began = self._trained = 0.0
+        self._write()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._began = time.monotonic()
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        self._trained = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        now = time.monotonic()
+        training = max(self._trained, self._began) - self._began or now - self._began
+        record = {
+            "epoch": epoch + 1,
+            **{name: float(value) for name, value in logs.items()},
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "images_per_second": round(self._images / training, 1),
+            "seconds": round(now - self._began, 3),
+        }
+        self.records.append(record)
+        self._write()
+        events.emit("epoch", epochs=self._epochs, **record)
+
+    def _write(self) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._file.with_name(self._file.name + ".partial")
+        partial.write_text(json.dumps({"epochs": self.records}, indent=1))
+        os.replace(partial, self._file)
+
+
+class Save(keras.callbacks.Callback):
+    """Saves a checkpoint at each epoch's end."""
+
+    def __init__(self, checkpoint: Checkpoint, records: list[dict]) -> None:
+        super().__init__()
+        self._checkpoint, self._records = checkpoint, records
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._checkpoint.save(self._records)

@@ -1,0 +1,64 @@
+"""From a trained network to a SavedModel that needs none of this code."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+
+import keras
+import tensorflow as tf
+
+from trainer import features, images
+from trainer.summary import DataSummary
+
+KERAS_FILE = "assets.extra/model.keras"  # inside the SavedModel; TF Serving ignores the folder
+EVALUATION_SIGNATURE = "serving_examples"
+
+
+def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Path) -> None:
+    """Writes the network as a SavedModel with two signatures.
+
+    `serving_default`, for users: `images` string [batch], encoded PNG or JPEG of any size, grey or colour ->
+    `probabilities` float32 [batch, classes], `class_id` int64 [batch], `class_name` string [batch].
+
+    `serving_examples`, for TFMA: `examples` string [batch], serialized tf.Examples with the raw feature `image` ->
+    `probabilities` alone, so that TFMA takes it for the prediction.
+
+    Both decode and resize as the training data was (`images.decode`), and do what is needed beyond that inside the
+    network. The Keras file lies in `assets.extra/`.
+
+    Args:
+        model: from uint8 [batch, size, size, 3] to logits.
+        summary: of the data that it was trained on.
+        directory: of the SavedModel; replaced in one step, so that no half model is ever there.
+    """
+    directory = pathlib.Path(directory)
+    partial = directory.with_name(f"{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    names = tf.constant(summary.class_names)
+
+    def probabilities(encoded: tf.Tensor) -> tf.Tensor:
+        pixels = images.decode_batch(encoded, summary.image_size)
+        return tf.nn.softmax(model(pixels, training=False))
+
+    def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        scores = probabilities(images)
+        class_id = tf.argmax(scores, axis=1)
+        return {"probabilities": scores, "class_id": class_id, "class_name": tf.gather(names, class_id)}
+
+    def serve_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        parsed = tf.io.parse_example(examples, {features.IMAGE: tf.io.FixedLenFeature([], tf.string)})
+        return {"probabilities": probabilities(parsed[features.IMAGE])}
+
+    archive.add_endpoint("serving_default", serve_images, [tf.TensorSpec([None], tf.string, "images")])
+    archive.add_endpoint(EVALUATION_SIGNATURE, serve_examples, [tf.TensorSpec([None], tf.string, "examples")])
+    archive.write_out(str(partial), verbose=False)
+    (partial / KERAS_FILE).parent.mkdir(exist_ok=True)
+    model.save(partial / KERAS_FILE)
+
+    shutil.rmtree(directory, ignore_errors=True)
+    partial.rename(directory)

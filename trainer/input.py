@@ -1,0 +1,89 @@
+"""The transformed examples as batches of pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from pipeline.errors import UserError
+from trainer import features, images
+
+FEATURES = {
+    features.PIXELS: tf.io.FixedLenFeature([], tf.string),
+    features.LABEL: tf.io.FixedLenFeature([], tf.int64),
+}
+PARSE_BATCH = 512  # examples parsed in one call
+SHUFFLE_BYTES = 2**30  # memory that the shuffle buffer may take
+
+
+def training_dataset(
+    files: Sequence[str],
+    image_size: int,
+    examples: int,
+    batch_size: int,
+    steps: int,
+    epochs: range,
+    seed: int,
+    cache: bool = True,
+) -> tf.data.Dataset:
+    """The batches of all `epochs`, one after the other.
+
+    The order of epoch e depends on nothing but `seed` and e, so that a training that was interrupted goes on with
+    the examples it would have seen.
+
+    Args:
+        files: patterns of gzipped TFRecords of transformed examples.
+        image_size: side of the stored images in pixels.
+        examples: how many there are in all, for the size of the shuffle buffer.
+        batch_size: examples in a batch.
+        steps: batches in an epoch; what is left over is dropped, others in each epoch.
+        epochs: numbers of the epochs to come, e.g. range(0, 8).
+        seed: of the order.
+        cache: keep the pixels in memory from the first epoch on.
+
+    Returns:
+        Of (images uint8 [batch_size, image_size, image_size, 3], labels int64 [batch_size]),
+        `len(epochs) * steps` batches.
+    """
+    stored = _read(files, image_size, cache).unbatch()
+    buffer = max(1, min(examples, SHUFFLE_BYTES // (image_size * image_size * images.CHANNELS)))
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        shuffled = stored.shuffle(buffer, seed=seed + number, reshuffle_each_iteration=False)
+        return shuffled.batch(batch_size, drop_remainder=True).take(steps)
+
+    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_dataset(files: Sequence[str], image_size: int, batch_size: int) -> tf.data.Dataset:
+    """Every example once, in the order of the files; the arguments and elements are those of `training_dataset`.
+
+    The last batch is smaller if the examples do not divide by batch_size.
+
+    Raises:
+        UserError: there is no example.
+    """
+    examples = sum(1 for _ in _records(files))
+    if not examples:
+        raise UserError("The validation split is empty: raise data.validation_share.")
+    batches = _read(files, image_size, cache=True).unbatch().batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(examples / batch_size)))
+
+
+def _records(files: Sequence[str]) -> tf.data.TFRecordDataset:
+    """The serialized examples in the order of the files."""
+    names = sorted(name for pattern in files for name in tf.io.gfile.glob(pattern))
+    return tf.data.TFRecordDataset(names, compression_type="GZIP")
+
+
+def _read(files: Sequence[str], image_size: int, cache: bool) -> tf.data.Dataset:
+    """Batches of pixels and labels."""
+
+    def parse(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        parsed = tf.io.parse_example(batch, FEATURES)
+        return images.from_bytes(parsed[features.PIXELS], image_size), parsed[features.LABEL]
+
+    parsed = _records(files).batch(PARSE_BATCH).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    return parsed.cache() if cache else parsed

@@ -1,0 +1,89 @@
+"""What TensorBoard shows of a training: curves, the graph, the confusion matrix and some predictions.
+
+`tf.summary.scalar` and its kin need the tensorboard package, which training should not. So the records are made
+here, in the older form of the Summary protocol buffer, which TensorBoard reads as well.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainer import figures
+from trainer.summary import DataSummary
+
+Summary = tf.compat.v1.Summary
+Value = Summary.Value
+
+SAMPLES = 32  # images on the picture of predictions
+
+
+class Scalars(keras.callbacks.Callback):
+    """Writes the records for TensorBoard: runs "train" and "validation" with the same tags, so curves overlay.
+
+    Records of epochs before this process are written at once, so a run that went on shows all of its epochs.
+    """
+
+    def __init__(self, directory: pathlib.Path, records: list[dict]) -> None:
+        super().__init__()
+        self._records = records
+        self._written = 0
+        self._writers = {
+            "": tf.summary.create_file_writer(str(directory / "train")),
+            "val_": tf.summary.create_file_writer(str(directory / "validation")),
+        }
+        self._write_new()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._write_new()
+
+    def _write_new(self) -> None:
+        for record in self._records[self._written :]:
+            for prefix, writer in self._writers.items():
+                values = {f"epoch/{name}": record[prefix + name] for name in ("loss", "accuracy")}
+                if not prefix:
+                    values |= {f"epoch/{name}": record[name] for name in ("learning_rate", "images_per_second")}
+                with writer.as_default():
+                    _write(record["epoch"], *(Value(tag=tag, simple_value=value) for tag, value in values.items()))
+                writer.flush()
+        self._written = len(self._records)
+
+
+def write_validation(
+    directory: pathlib.Path, model: keras.Model, dataset: tf.data.Dataset, summary: DataSummary, step: int
+) -> None:
+    """Adds the graph of the network, and how it does on the validation images as two pictures.
+
+    Args:
+        directory: of the training's TensorBoard files.
+        model: from uint8 images to logits.
+        dataset: `input.evaluation_dataset`.
+        summary: for the class names.
+        step: to file the pictures under, the number of the last epoch.
+    """
+    classes = len(summary.class_names)
+    confusion = np.zeros([classes, classes], np.int64)
+    samples = []
+    for images, labels in dataset:
+        probabilities = tf.nn.softmax(model.predict_on_batch(images)).numpy()
+        np.add.at(confusion, (labels.numpy(), probabilities.argmax(axis=1)), 1)
+        samples += zip(images[:SAMPLES].numpy(), labels.numpy(), probabilities, strict=False)
+        samples = samples[:SAMPLES]
+
+    forward = tf.function(model).get_concrete_function(tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8))
+    pictures = {
+        "confusion matrix": figures.confusion_matrix(confusion, summary.class_names),
+        "predictions": figures.predictions(samples, summary.class_names),
+    }
+    with tf.summary.create_file_writer(str(directory / "validation")).as_default(step=step):
+        tf.summary.graph(forward.graph)
+        for name, png in pictures.items():
+            _write(step, Value(tag=f"validation/{name}", image=Summary.Image(encoded_image_string=png)))
+
+
+def _write(step: int, *values: Value) -> None:
+    """Writes to the default writer."""
+    tf.summary.experimental.write_raw_pb(Summary(value=values).SerializeToString(), step)
