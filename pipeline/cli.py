@@ -115,7 +115,11 @@ def run(
         console.print(f"[bold]{verdict[0].upper()}{verdict[1:]}.[/]", soft_wrap=True)
         if found.get("pushed"):
             console.print(f"Model: {found['pushed']['path']}", soft_wrap=True, markup=False)
-    console.print(f"Run {found['run']} took {found['seconds']:.0f} s; results and log: {folder}", soft_wrap=True)
+    console.print(
+        f"Run {found['run']}: {found['seconds']:.0f} s, peak memory {found['peak_memory_mb'] / 1024:.1f} GiB; "
+        f"results and log: {folder}",
+        soft_wrap=True,
+    )
     sys.exit(code)
 
 

@@ -67,13 +67,13 @@ def summary(console: Console, results: Mapping) -> None:
 
 def class_table(classes: Sequence[Mapping], with_baseline: bool) -> Table:
     """Per-class results, in the order given."""
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("class")
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)  # fits into 80 columns
+    table.add_column("class", min_width=8, overflow="ellipsis", no_wrap=True)
     for name in ("n", "recall", "95 % interval", "precision", "F1"):
         table.add_column(name, justify="right", no_wrap=True)
     if with_baseline:
         table.add_column("change", justify="right", no_wrap=True)
-    table.add_column("mostly taken for", overflow="ellipsis", no_wrap=True)
+    table.add_column("taken for", overflow="ellipsis", no_wrap=True)
     table.add_column("gates", no_wrap=True)
     for row in classes:
         low, high = row["recall_interval"]

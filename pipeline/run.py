@@ -8,6 +8,7 @@ import datetime
 import json
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -83,6 +84,7 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], No
                 name: {"state": node.state, "seconds": round(node.seconds, 2)} for name, node in state.nodes.items()
             },
             "notes": state.notes,
+            "peak_memory_mb": peak_memory(),
         }
         if interrupted:
             found |= {"state": "interrupted"}
@@ -172,6 +174,12 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def peak_memory() -> int:
+    """Of the largest process that this one has started and seen end, in MiB."""
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return most >> (20 if sys.platform == "darwin" else 10)  # macOS counts bytes, Linux KiB
 
 
 def ended_by(code: int, folder: pathlib.Path) -> str:

@@ -155,6 +155,38 @@ def test_a_prepared_builder_is_read_offline_and_a_damaged_one_is_not_silently_lo
         run("shapes10/small", tmp_path / "bad", data_dir=str(tmp_path / "data"))
 
 
+def test_any_builder_with_images_and_classes_will_do(tmp_path):
+    """Grey, another size, three classes, no ids of its own, and "validation" for "test"."""
+    import numpy as np
+    import tensorflow_datasets as tfds
+
+    class GreyThree(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "label": tfds.features.ClassLabel(names=["one", "two", "three"]),
+                "image": tfds.features.Image(shape=(28, 28, 1)),
+                "other": tfds.features.Text(),
+            }
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(40), "validation": self._generate_examples(9)}
+
+        def _generate_examples(self, count):
+            for number in range(count):
+                image = np.full((28, 28, 1), (number * 7 + count) % 256, np.uint8)
+                yield number, {"image": image, "label": number % 3, "other": "x"}
+
+    examples = run("grey_three", tmp_path / "out", data_dir=str(tmp_path / "data"), validation_share=0.3)
+    found = report(examples)
+    assert found.class_names == ["one", "two", "three"]
+    assert found.counts["test"] == {"one": 3, "two": 3, "three": 3}
+    assert sum(found.counts["train"].values()) + sum(found.counts["validation"].values()) == 40
+    assert len({example["id"] for split in ingest.SPLITS for example in read(examples, split)}) == 49
+
+
 @pytest.mark.parametrize("changed", [{"max_label_skew": 0.5}, {"name": "other"}, {"update_schema": True}])
 def test_settings_of_later_nodes_do_not_change_what_is_cached(changed):
     def parameters(data):

@@ -39,14 +39,14 @@ class Ran:
     served: list[str]
 
 
-def execute(workdir, *changes):
-    """Runs the pipeline in this process as the worker of `alexnet run` does."""
+def execute(workdir, *changes, first=None, last=None):
+    """Runs the pipeline, or a part of it, in this process as the worker of `alexnet run` does."""
     chosen = settings.load(overrides=[*SMALL, *changes], **{"data.source": "shapes10/small"})
     run_id = workdir.new_run()
     request = {
         "run": run_id,
-        "from": None,
-        "to": None,
+        "from": first,
+        "to": last,
         "fresh": False,
         "data_version": fingerprint.data(chosen.data),
         "schema_version": stored_schema.version(workdir.schema(chosen.name)),
@@ -80,6 +80,8 @@ def ran(workdir):
         "worse than the baseline": execute(
             workdir, "training.learning_rate=1e-9", "training.epochs=1", "gates.max_accuracy_drop=0"
         ),
+        "from Evaluator": execute(workdir, "gates.min_accuracy=0.01", first="Evaluator"),
+        "warm start": execute(workdir, "training.warm_start=true", "training.epochs=1", last="Trainer"),
     }
 
 
@@ -133,6 +135,19 @@ def test_a_model_worse_than_the_baseline_is_not_pushed(ran):
     assert worse.evaluation["accuracy"] < worse.evaluation["baseline_accuracy"]
     assert worse.summary["pushed"] is None
     assert worse.served == ran["other recipe"].served
+
+
+def test_a_part_runs_on_what_the_last_run_left(ran):
+    part = ran["from Evaluator"]
+    assert {node for node, state in part.states.items() if state == "COMPLETE"} >= {"Evaluator", "Pusher"}
+    # The last run's model, which was no good, with gates that it passes but for the baseline's.
+    assert part.evaluation["accuracy"] == pytest.approx(ran["worse than the baseline"].evaluation["accuracy"])
+
+
+def test_a_warm_start_begins_where_the_blessed_model_ended(ran):
+    losses = [ran[name].summary["history"]["epochs"][0]["loss"] for name in ("warm start", "other recipe")]
+    assert losses[0] < losses[1]
+    assert ran["warm start"].evaluation is None
 
 
 @pytest.mark.parametrize("name", ["first", "other recipe", "below the floor", "worse than the baseline"])
