@@ -94,6 +94,7 @@ def refuse(anomalies: anomalies_pb2.Anomalies, what: str) -> None:
     found = words(anomalies)
     if found:
         raise UserError(
-            f"The data were refused, {what}: {'; '.join(found)}. Correct the data, or, if they are right, change the "
-            "limit, or accept them as the new normal with --set data.update_schema=true."
+            f"The data were refused, {what}: {'; '.join(found)}. Correct the data; or, if they are right, raise the "
+            "limit, accept what is new in your own data with --set data.update_schema=true, or file other data under "
+            "another name with --set data.name=..."
         )

@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import pathlib
-import shutil
 import sys
 import threading
 import time
@@ -71,8 +70,6 @@ def run(settings: settings_module.Settings, workdir: Workdir, folder: pathlib.Pa
         checkpoints=str(workdir.checkpoints) if settings.training.checkpoint else "",
         push=str(push),
     )
-    if request["fresh"]:
-        shutil.rmtree(workdir.checkpoints, ignore_errors=True)
     connection = metadata.sqlite_metadata_connection_config(str(workdir.metadata))
     with metadata.Metadata(connection) as handle:
         lineage.tidy(handle.store, workdir.artifacts(settings.name))

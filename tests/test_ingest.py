@@ -187,6 +187,51 @@ def test_any_builder_with_images_and_classes_will_do(tmp_path):
     assert len({example["id"] for split in ingest.SPLITS for example in read(examples, split)}) == 49
 
 
+def test_a_builder_downloads_with_progress(tmp_path, monkeypatch):
+    """From a real web server on this machine."""
+    import functools
+    import http.server
+    import threading
+
+    import numpy as np
+    import tensorflow_datasets as tfds
+
+    (tmp_path / "web").mkdir()
+    np.save(tmp_path / "web" / "pictures.npy", np.stack([picture(seed) for seed in range(1000)]))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "web")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/pictures.npy"
+
+    class FromTheWeb(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(32, 32, 3)),
+                "label": tfds.features.ClassLabel(names=["even", "odd"]),
+            }
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            path = dl_manager.download(url)
+            return {"train": self._generate_examples(path, 0, 40), "test": self._generate_examples(path, 40, 50)}
+
+        def _generate_examples(self, path, start, stop):
+            for number, image in enumerate(np.load(path)[start:stop]):
+                yield number, {"image": image, "label": number % 2}
+
+    monkeypatch.setenv("ALEXNET_EVENTS", str(tmp_path / "events.jsonl"))
+    examples = run("from_the_web", tmp_path / "out", data_dir=str(tmp_path / "data"), validation_share=0.3)
+    server.shutdown()
+    server.server_close()
+    assert report(examples).total == 50
+    told = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    downloads = [event for event in told if event["kind"] == "download"]
+    assert downloads[-1]["name"] == "from_the_web"
+    assert downloads[-1]["megabytes"] == 2  # 3,072,128 bytes
+
+
 @pytest.mark.parametrize("changed", [{"max_label_skew": 0.5}, {"name": "other"}, {"update_schema": True}])
 def test_settings_of_later_nodes_do_not_change_what_is_cached(changed):
     def parameters(data):

@@ -81,6 +81,9 @@ def ran(workdir):
             workdir, "training.learning_rate=1e-9", "training.epochs=1", "gates.max_accuracy_drop=0"
         ),
         "from Evaluator": execute(workdir, "gates.min_accuracy=0.01", first="Evaluator"),
+        "too slow to serve": execute(
+            workdir, "serving.max_latency_ms=0.000001", "training.learning_rate=0.03", "gates.min_accuracy=0.001"
+        ),
         "warm start": execute(workdir, "training.warm_start=true", "training.epochs=1", last="Trainer"),
     }
 
@@ -135,6 +138,14 @@ def test_a_model_worse_than_the_baseline_is_not_pushed(ran):
     assert worse.evaluation["accuracy"] < worse.evaluation["baseline_accuracy"]
     assert worse.summary["pushed"] is None
     assert worse.served == ran["other recipe"].served
+
+
+def test_a_model_that_does_not_serve_is_not_pushed(ran):
+    slow = ran["too slow to serve"]
+    assert slow.summary["blessed"]
+    assert "serving.max_latency_ms" in slow.summary["serving_check"]["problems"][0]
+    assert slow.summary["pushed"] is None
+    assert slow.served == ran["other recipe"].served
 
 
 def test_a_part_runs_on_what_the_last_run_left(ran):

@@ -166,10 +166,13 @@ def _progress(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
     folder = pathlib.Path(_data_dir(builder), "downloads")
     stop = threading.Event()
 
+    def tell() -> None:
+        done = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.exists() else 0
+        emit("download", name=builder.name, megabytes=done >> 20, of=total >> 20)
+
     def watch() -> None:
         while not stop.wait(0.5):
-            done = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.exists() else 0
-            emit("download", name=builder.name, megabytes=done >> 20, of=total >> 20)
+            tell()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -178,6 +181,7 @@ def _progress(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+        tell()
 
 
 def _features(builder: tfds.core.DatasetBuilder) -> tuple[str, str, str]:
