@@ -161,6 +161,7 @@ def slices(workdir: str, run_id: str | None, form: str) -> None:
             writer.writerow({**row, "recall_low": low, "recall_high": high})
     else:
         from rich.console import Console
+        from rich.padding import Padding
 
         from pipeline import display
 
@@ -168,7 +169,8 @@ def slices(workdir: str, run_id: str | None, form: str) -> None:
         console.print(
             f"Run {found['run']} ({found['preset']}): test accuracy {part['accuracy']:.2%}, n={part['count']:,}"
         )
-        console.print(display.class_table(part["classes"], part["baseline_accuracy"] is not None))
+        table = display.class_table(part["classes"], part["baseline_accuracy"] is not None)
+        console.print(Padding(table, (1, 0)))
         display.gate_lines(console, part["gates"])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -56,7 +57,7 @@ def summary(console: Console, results: Mapping) -> None:
             f"{part['count']:,} examples), top-3 {part['top_3_accuracy']:.2%}, loss {part['loss']:.3f}"
             + ("" if part["baseline_accuracy"] is None else f"; baseline {part['baseline_accuracy']:.2%}")
         )
-        console.print(class_table(part["classes"][:FOLD], part["baseline_accuracy"] is not None))
+        console.print(Padding(class_table(part["classes"][:FOLD], part["baseline_accuracy"] is not None), (1, 0)))
         if len(part["classes"]) > FOLD:
             console.print(f"… and {len(part['classes']) - FOLD} more classes: alexnet slices")
         gate_lines(console, part["gates"])
@@ -67,13 +68,13 @@ def summary(console: Console, results: Mapping) -> None:
 
 def class_table(classes: Sequence[Mapping], with_baseline: bool) -> Table:
     """Per-class results, in the order given."""
-    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)  # fits into 80 columns
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True, show_edge=False)  # fits into 80 columns
     table.add_column("class", min_width=8, overflow="ellipsis", no_wrap=True)
-    for name in ("n", "recall", "95 % interval", "precision", "F1"):
+    for name in ("n", "recall", "interval", "precision", "F1"):
         table.add_column(name, justify="right", no_wrap=True)
     if with_baseline:
         table.add_column("change", justify="right", no_wrap=True)
-    table.add_column("taken for", overflow="ellipsis", no_wrap=True)
+    table.add_column("taken for")  # the one that folds where the terminal is narrow
     table.add_column("gates", no_wrap=True)
     for row in classes:
         low, high = row["recall_interval"]

@@ -6,6 +6,7 @@ here, in the older form of the Summary protocol buffer, which TensorBoard reads 
 
 from __future__ import annotations
 
+import math
 import pathlib
 
 import keras
@@ -67,16 +68,18 @@ def write_validation(
     classes = len(summary.class_names)
     confusion = np.zeros([classes, classes], np.int64)
     samples = []
+    # Some of every batch, because examples from folders come class by class.
+    share = math.ceil(SAMPLES / max(1, int(dataset.cardinality())))
     for images, labels in dataset:
         probabilities = tf.nn.softmax(model.predict_on_batch(images)).numpy()
         np.add.at(confusion, (labels.numpy(), probabilities.argmax(axis=1)), 1)
-        samples += zip(images[:SAMPLES].numpy(), labels.numpy(), probabilities, strict=False)
-        samples = samples[:SAMPLES]
+        chosen = np.unique(np.linspace(0, len(labels) - 1, share).astype(int))
+        samples += zip(images.numpy()[chosen], labels.numpy()[chosen], probabilities[chosen], strict=True)
 
     forward = tf.function(model).get_concrete_function(tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8))
     pictures = {
         "confusion matrix": figures.confusion_matrix(confusion, summary.class_names),
-        "predictions": figures.predictions(samples, summary.class_names),
+        "predictions": figures.predictions(samples[:SAMPLES], summary.class_names),
     }
     with tf.summary.create_file_writer(str(directory / "validation")).as_default(step=step):
         tf.summary.graph(forward.graph)
