@@ -23,6 +23,10 @@ from pipeline import evaluation, fingerprint
 from pipeline.settings import Settings
 
 
+PREPROCESSING_CODE = ("trainer/preprocessing.py", "trainer/images.py", "trainer/features.py", "trainer/summary.py")
+INGEST_CODE = ("components/ingest.py", "components/images.py", "components/shapes.py", "components/sources")
+
+
 @dataclasses.dataclass(frozen=True)
 class Places:
     """Where a pipeline keeps things, as paths that its components can open.
@@ -74,11 +78,7 @@ def create_pipeline(
     if tfx_components.Evaluator is None:  # TFX hides a failed import of TFMA that way
         raise ImportError("tensorflow_model_analysis cannot be imported, so there is no Evaluator")
 
-    examples = ImageExampleGen(
-        settings.data,
-        data_version,
-        fingerprint.code("components/ingest.py", "components/sources", "components/images.py"),
-    )
+    examples = ImageExampleGen(settings.data, data_version, fingerprint.code(*INGEST_CODE))
     statistics = tfx_components.StatisticsGen(
         examples=examples.outputs["examples"], stats_options=tfdv.StatsOptions(schema=schemas.minimal())
     )
@@ -108,7 +108,7 @@ def create_pipeline(
         splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "validation"]),
         custom_config={
             "preprocessing": settings.preprocessing.model_dump(),
-            "code": fingerprint.code("trainer/preprocessing.py"),
+            "code": fingerprint.code(*PREPROCESSING_CODE),
         },
         disable_statistics=True,
     )

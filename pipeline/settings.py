@@ -65,7 +65,7 @@ class Model(Group):
     width: float = Field(0.25, gt=0, le=4, description="multiplies the number of filters and of dense units")
     normalization: Literal["batch", "lrn", "none"] = Field("batch", description="lrn: as published in 2012")
     groups: Literal[1, 2] = Field(1, description="2: the paper's split over two GPUs")
-    dropout: float = Field(0.5, ge=0, lt=1, description="before each of the two hidden dense layers")
+    dropout: float = Field(0.5, ge=0, lt=1, description="of each of the two hidden dense layers")
 
 
 class Training(Group):
@@ -136,7 +136,7 @@ class Settings(Group):
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Settings:
-        smallest = {"paper": 63, "cifar": 8}[self.model.variant]
+        smallest = {"paper": 67, "cifar": 8}[self.model.variant]
         if self.model.input_size < smallest:
             raise ValueError(f"model.input_size must be at least {smallest} for model.variant={self.model.variant}")
         return self

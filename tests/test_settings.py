@@ -36,7 +36,7 @@ def test_overrides_are_typed_and_the_last_one_wins():
         ("model.variant=resnet", "'cifar' or 'paper'"),
         ("training.epochs", "--set group.key=value"),
         ("training.epochs=[", "not valid YAML"),
-        ("model.variant=paper", "model.input_size must be at least 63"),
+        ("model.variant=paper", "model.input_size must be at least 67"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_the_way_out(override, said):

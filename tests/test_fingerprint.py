@@ -1,0 +1,52 @@
+"""Fingerprints change when, and only when, what they stand for changes."""
+
+import ast
+import os
+
+import pytest
+from conftest import write_folder
+
+from pipeline import fingerprint
+from pipeline.pipeline import INGEST_CODE, PREPROCESSING_CODE
+from pipeline.settings import Data
+
+
+def imported(name):
+    """Files of the same package that a source file imports, with what those import."""
+    tree = ast.parse((fingerprint.ROOT / name).read_text())
+    package = name.split("/")[0]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == package:
+            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for module in modules:
+                file = module.replace(".", "/") + ".py"
+                if (fingerprint.ROOT / file).is_file():
+                    found |= {file, *imported(file)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("root", "covered"), [("trainer/preprocessing.py", PREPROCESSING_CODE), ("components/ingest.py", INGEST_CODE)]
+)
+def test_what_a_node_imports_is_in_the_fingerprint_of_its_code(root, covered):
+    missing = {name for name in imported(root) if not any(name == c or name.startswith(c + "/") for c in covered)}
+    assert missing == set()
+
+
+def test_a_folder_of_images(tmp_path):
+    root = write_folder(tmp_path / "pets")
+    data = Data(source=str(root))
+    before = fingerprint.data(data)
+    assert fingerprint.data(data) == before
+    file = root / "train" / "cat" / "000.png"
+    os.utime(file, ns=(0, 1))
+    touched = fingerprint.data(data)
+    file.rename(file.with_name("renamed.png"))
+    renamed = fingerprint.data(data)
+    file.with_name("renamed.png").unlink()
+    assert len({before, touched, renamed, fingerprint.data(data)}) == 4
+
+
+def test_a_version_of_the_users_own_is_taken_as_it_is(tmp_path):
+    assert fingerprint.data(Data(source=str(tmp_path), version="2026-01")) == "2026-01"
