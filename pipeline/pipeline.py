@@ -22,7 +22,6 @@ from components.serving_check import ServingCheck
 from pipeline import evaluation, fingerprint
 from pipeline.settings import Settings
 
-
 PREPROCESSING_CODE = ("trainer/preprocessing.py", "trainer/images.py", "trainer/features.py", "trainer/summary.py")
 INGEST_CODE = ("components/ingest.py", "components/images.py", "components/shapes.py", "components/sources")
 
