@@ -58,6 +58,10 @@ def verdict(report: Report, max_bad_share: float) -> None:
     """Raises UserError if the examples must not be used: too many bad ones, an empty split or class."""
     if report.fatal:
         raise UserError(report.fatal[0])
+    if len(report.class_names) < 2:
+        raise UserError(
+            f"{report.source} has only the class {report.class_names[0]}: there is nothing to tell apart."
+        )
     all_records = report.total + report.bad
     if report.bad > max_bad_share * all_records:
         where, why, _ = report.bad_records[0]

@@ -31,7 +31,7 @@ def terminal(found: dict) -> str:
     console.print(display.live(progress.Run(nodes, status="")))
     display.summary(console, found)
     verdict = results.verdict(found)
-    console.print(f"\n[bold]{verdict[0].upper()}{verdict[1:]}.[/]")
+    console.print(f"\n{verdict[0].upper()}{verdict[1:]}.", style="bold", markup=False)
     picture = console.export_svg(title="alexnet")
     return re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)  # nothing is loaded from elsewhere
 

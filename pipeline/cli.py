@@ -112,7 +112,8 @@ def run(
         click.echo(f"alexnet: {found['error']} (log: {folder / runner.LOG})", err=True)
     else:
         verdict = results.verdict(found)
-        console.print(f"[bold]{verdict[0].upper()}{verdict[1:]}.[/]", soft_wrap=True)
+        # As plain text: the name of a class may look like markup.
+        console.print(f"{verdict[0].upper()}{verdict[1:]}.", style="bold", markup=False, soft_wrap=True)
         if found.get("pushed"):
             console.print(f"Model: {found['pushed']['path']}", soft_wrap=True, markup=False)
     console.print(

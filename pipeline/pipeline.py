@@ -23,7 +23,13 @@ from pipeline import evaluation, fingerprint
 from pipeline.settings import Settings
 
 PREPROCESSING_CODE = ("trainer/preprocessing.py", "trainer/images.py", "trainer/features.py", "trainer/summary.py")
-INGEST_CODE = ("components/ingest.py", "components/images.py", "components/shapes.py", "components/sources")
+INGEST_CODE = (
+    "components/ingest.py",
+    "components/images.py",
+    "components/shapes.py",
+    "components/shapes10.py",
+    "components/sources",
+)
 
 
 @dataclasses.dataclass(frozen=True)

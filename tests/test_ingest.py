@@ -121,6 +121,11 @@ def test_an_empty_class_is_named(image_folder, tmp_path):
         run(image_folder, tmp_path / "out", validation_share=0.3)
 
 
+def test_a_single_class_is_refused(tmp_path):
+    with pytest.raises(UserError, match="only the class cat"):
+        run(write_folder(tmp_path / "cats", classes=("cat",)), tmp_path / "out")
+
+
 def test_an_empty_split_is_named(image_folder, tmp_path):
     with pytest.raises(UserError, match="the split validation is empty"):
         run(image_folder, tmp_path / "out", validation_share=1e-9)
