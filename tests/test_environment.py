@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 import tomllib
 
@@ -360,7 +361,9 @@ def test_the_locks_agree_and_only_one_brings_cuda():
 
 
 def test_the_lock_is_what_is_installed():
-    installed = {canonicalize_name(found.name): found.version for found in importlib.metadata.distributions()}
+    # Not all of sys.path: once imported, setuptools shows its private copies there.
+    found = importlib.metadata.distributions(path=[sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+    installed = {canonicalize_name(each.name): each.version for each in found}
     pinned = pins("requirements")
     assert {name: installed.get(name) for name in pinned} == pinned
 

@@ -145,13 +145,14 @@ def test_a_model_that_does_not_serve_is_not_pushed(ran):
     assert slow.summary["blessed"]
     assert "serving.max_latency_ms" in slow.summary["serving_check"]["problems"][0]
     assert slow.summary["pushed"] is None
-    assert slow.served == ran["other recipe"].served
+    assert slow.served == ran["from Evaluator"].served
 
 
 def test_a_part_runs_on_what_the_last_run_left(ran):
     part = ran["from Evaluator"]
     assert {node for node, state in part.states.items() if state == "COMPLETE"} >= {"Evaluator", "Pusher"}
-    # The last run's model, which was no good, with gates that it passes but for the baseline's.
+    # The last run's model, no good as it is, with gates that it passes.
+    assert part.summary["pushed"]["version"] == part.served[-1]
     assert part.evaluation["accuracy"] == pytest.approx(ran["worse than the baseline"].evaluation["accuracy"])
 
 
