@@ -137,7 +137,7 @@ def runs(workdir: str) -> None:
     if not found:
         click.echo(f"No finished runs in {workdir} yet: start one with `alexnet run`.")
         return
-    Console(highlight=False).print(display.runs_table(found, [results.verdict(result) for result in found]))
+    display.runs(Console(highlight=False), found, [results.verdict(result) for result in found])
 
 
 @main.command()

@@ -103,8 +103,8 @@ def gate_lines(console: Console, gates: Sequence[Mapping]) -> None:
         console.print(Text("✗ gate failed: ", "bold red") + Text(gate["words"]))
     passed = len(gates) - len(failed)
     if passed:
-        all_of_them = "all " if not failed else ""
-        console.print(Text("✓ ", "green") + Text(f"{all_of_them}{passed} {'other ' if failed else ''}gates passed"))
+        which = f"{passed} other" if failed else f"all {passed}"
+        console.print(Text("✓ ", "green") + Text(f"{which} gate{'s' if passed > 1 else ''} passed"))
 
 
 def percent(share: float | None) -> str:
@@ -112,23 +112,14 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def runs_table(found: Sequence[Mapping], verdicts: Sequence[str]) -> Table:
-    """A row a run, in the order given."""
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for name in ("run", "date"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("preset", overflow="fold", max_width=24)
-    table.add_column("accuracy", justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold", min_width=20)
-    for result, verdict in zip(found, verdicts, strict=True):
+def runs(console: Console, found: Sequence[Mapping], verdicts: Sequence[str]) -> None:
+    """Two lines a run, in the order given: the second is the verdict, which may be long."""
+    presets = [r["preset"] if r["preset"] == r["name"] else f"{r['preset']} ({r['name']})" for r in found]
+    width = max(map(len, presets))
+    for result, preset, verdict in zip(found, presets, verdicts, strict=True):
         part = result.get("evaluation")
-        preset, name = result["preset"], result["name"]
+        accuracy = f"{part['accuracy']:.2%}" if part else "–"
+        date = result["started"].replace("T", " ")[:16]
+        console.print(Text(f"{result['run']}  {date}  {preset:<{width}}  {accuracy:>7}", "bold"))
         style = {"pushed": "green", "not pushed": "yellow", "failed": "red"}.get(result["state"], "dim")
-        table.add_row(
-            Text(result["run"]),
-            Text(result["started"].replace("T", " ")[:16]),
-            Text(preset if preset == name else f"{preset} ({name})"),
-            Text(f"{part['accuracy']:.2%}" if part else ""),
-            Text(verdict, style),
-        )
-    return table
+        console.print(Padding(Text(verdict, style), (0, 0, 0, 2)))

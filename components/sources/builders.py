@@ -8,6 +8,7 @@ import difflib
 import pathlib
 import re
 import threading
+import urllib.parse
 from collections.abc import Iterator
 
 import requests
@@ -152,7 +153,10 @@ def _reach(builder: tfds.core.DatasetBuilder) -> None:
     """Raises if the data set's first file cannot be asked for: TensorFlow Datasets itself tries for minutes."""
     url = next(iter(builder.url_infos or ()), None)
     if url and url.startswith("http"):
-        requests.head(url, timeout=NETWORK_SECONDS, allow_redirects=True)
+        try:
+            requests.head(url, timeout=NETWORK_SECONDS, allow_redirects=True)
+        except requests.RequestException:
+            raise ConnectionError(f"{urllib.parse.urlsplit(url).hostname} cannot be reached") from None
 
 
 def _data_dir(builder: tfds.core.DatasetBuilder) -> str:
