@@ -111,4 +111,6 @@ def verdict(results: Mapping) -> str:
             return f"not pushed: {failed[0]}{more}"
         problems = (results.get("serving_check") or {}).get("problems") or ["the serving check failed"]
         return f"not pushed: {problems[0]}"
+    if state == "partial":
+        return "ran the part that was asked for"
     return f"{state}: {results['error']}" if results.get("error") else state
