@@ -1,0 +1,1 @@
+"""The TFX components that this project adds to TFX's own."""

@@ -1,0 +1,1 @@
+"""Settings, the one DAG, the local runner, and the command line."""
