@@ -72,12 +72,15 @@ def read_by(store: ml_metadata.MetadataStore, artifact_ids: list[int], node: str
         execution.id
         for execution in executions
         if execution.last_known_state in (metadata_store_pb2.Execution.COMPLETE, metadata_store_pb2.Execution.CACHED)
-        and any(
-            context.type == "node" and context.name.split(".")[-1] == node
-            for context in store.get_contexts_by_execution(execution.id)
-        )
+        and node_of(store, execution.id) == node
     }
     return {event.artifact_id for event in events if event.execution_id in succeeded}
+
+
+def node_of(store: ml_metadata.MetadataStore, execution_id: int) -> str:
+    """The id of the node that an execution is of; the store files it under "PIPELINE.NODE"."""
+    contexts = store.get_contexts_by_execution(execution_id)
+    return next(context.name for context in contexts if context.type == "node").split(".")[-1]
 
 
 def latest(artifacts: list[types.Artifact]) -> list[types.Artifact]:

@@ -11,6 +11,7 @@ import click
 
 from pipeline.errors import UserError
 from pipeline.exit_codes import INTERRUPTED, USER_ERROR
+from pipeline.workdir import DEFAULT, Workdir
 
 EPILOG = """
 Exit codes: 0 the model was pushed (or the part asked for ran); 1 something broke, the log says what; 2 a mistake
@@ -35,7 +36,7 @@ class Commands(click.Group):
 def workdir_option(command: Callable) -> Callable:
     """Adds --workdir."""
     text = "Where runs, artifacts and pushed models are kept."
-    return click.option("--workdir", default="workdir", show_default=True, metavar="DIR", help=text)(command)
+    return click.option("--workdir", default=DEFAULT, show_default=True, metavar="DIR", help=text)(command)
 
 
 def settings_options(command: Callable) -> Callable:
@@ -83,14 +84,13 @@ def run(
 
     from pipeline import display, nodes, results, settings
     from pipeline import run as runner
-    from pipeline.workdir import Workdir
 
     chosen = settings.load(preset, changes, **{"data.source": data, "data.data_dir": data_dir})
     if settings.looks_like_path(chosen.data.source):
-        absolute = str(pathlib.Path(chosen.data.source).expanduser().resolve())
-        chosen = settings.load(preset, changes, **{"data.source": absolute, "data.data_dir": data_dir})
-        if not pathlib.Path(absolute).exists():
+        absolute = pathlib.Path(chosen.data.source).expanduser().resolve()
+        if not absolute.exists():  # said at once, not when TensorFlow has loaded
             raise UserError(f"The data source {absolute} does not exist.")
+        chosen = chosen.model_copy(update={"data": chosen.data.model_copy(update={"source": str(absolute)})})
     planned = nodes.planned(chosen.training.warm_start)
     first = nodes.find(first, planned, "--from") if first else None
     last = nodes.find(last, planned, "--to") if last else None
@@ -131,7 +131,6 @@ def runs(workdir: str) -> None:
     from rich.console import Console
 
     from pipeline import display, results
-    from pipeline.workdir import Workdir
 
     found = Workdir(workdir).results()[::-1]
     if not found:
@@ -146,7 +145,6 @@ def runs(workdir: str) -> None:
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 def slices(workdir: str, run_id: str | None, form: str) -> None:
     """Show the per-class results of a run, worst class first."""
-    from pipeline.workdir import Workdir
 
     found = Workdir(workdir).find(run_id, evaluated=True)
     part = found["evaluation"]
@@ -184,7 +182,6 @@ def predict(images: tuple[str, ...], model: str | None, workdir: str) -> None:
     import pathlib
 
     from pipeline import predict as predictor
-    from pipeline.workdir import Workdir
 
     chosen = pathlib.Path(model) if model else Workdir(workdir).latest_push()
     width = max(map(len, images))

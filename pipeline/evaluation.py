@@ -9,9 +9,8 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
 from pipeline import settings
+from trainer import features
 
-LABEL, CLASS = "label", "class_name"
-SIGNATURE = "serving_examples"
 CANDIDATE, BASELINE = "candidate", "baseline"
 ACCURACY, LOSS, TOP, MATRIX = "accuracy", "loss", "top_3_accuracy", "confusion_matrix"
 
@@ -24,7 +23,11 @@ def eval_config(gates: settings.Gates) -> config_pb2.EvalConfig:
         per_slice_thresholds=[
             _gate(config_pb2.SlicingSpec(), gates.min_accuracy, gates.max_accuracy_drop),
             # Within the slice of a true class, accuracy is that class's recall.
-            _gate(config_pb2.SlicingSpec(feature_keys=[CLASS]), gates.min_class_recall, gates.max_class_recall_drop),
+            _gate(
+                config_pb2.SlicingSpec(feature_keys=[features.CLASS_NAME]),
+                gates.min_class_recall,
+                gates.max_class_recall_drop,
+            ),
         ],
     )
     others = [
@@ -34,12 +37,17 @@ def eval_config(gates: settings.Gates) -> config_pb2.EvalConfig:
         config_pb2.MetricConfig(class_name="MultiClassConfusionMatrixPlot", config=f'"name": "{MATRIX}"'),
     ]
     models = [
-        config_pb2.ModelSpec(name=name, signature_name=SIGNATURE, label_key=LABEL, is_baseline=name == BASELINE)
+        config_pb2.ModelSpec(
+            name=name,
+            signature_name=features.EVALUATION_SIGNATURE,
+            label_key=features.LABEL,
+            is_baseline=name == BASELINE,
+        )
         for name in (CANDIDATE, BASELINE)
     ]
     return config_pb2.EvalConfig(
         model_specs=models,
-        slicing_specs=[config_pb2.SlicingSpec(), config_pb2.SlicingSpec(feature_keys=[CLASS])],
+        slicing_specs=[config_pb2.SlicingSpec(), config_pb2.SlicingSpec(feature_keys=[features.CLASS_NAME])],
         metrics_specs=[config_pb2.MetricsSpec(metrics=[accuracy, *others])],
     )
 

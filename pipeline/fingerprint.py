@@ -29,10 +29,9 @@ def data(wanted: settings.Data) -> str:
         return wanted.version
     if settings.looks_like_path(wanted.source):
         return _files(pathlib.Path(wanted.source).expanduser())
-    folder = pathlib.Path(wanted.data_dir or "~/tensorflow_datasets").expanduser()
-    prepared = folder / wanted.source.replace(":", "/").split("/")[0]
-    # Not yet prepared, and prepared by the last run, must count as the same; so only a folder of the user's counts.
-    return _files(prepared) if wanted.data_dir else "builder"
+    if not wanted.data_dir:  # not yet prepared, and prepared by the last run, must count as the same
+        return "builder"
+    return _files(pathlib.Path(wanted.data_dir).expanduser() / settings.builder_name(wanted.source))
 
 
 def _files(path: pathlib.Path) -> str:

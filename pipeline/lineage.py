@@ -11,6 +11,7 @@ import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 
 from components.example_gen import REPORT
+from components.previous import node_of
 from components.serving_check import RESULT
 from pipeline import evaluation
 
@@ -35,7 +36,7 @@ def artifacts(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, dict[s
         return {}
     found: dict[str, dict[str, metadata_store_pb2.Artifact]] = {}
     for execution in store.get_executions_by_context(context.id):
-        node = next(c.name for c in store.get_contexts_by_execution(execution.id) if c.type == "node").split(".")[-1]
+        node = node_of(store, execution.id)
         for event in store.get_events_by_execution_ids([execution.id]):
             if event.type in (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.INTERNAL_OUTPUT):
                 (artifact,) = store.get_artifacts_by_id([event.artifact_id])

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from pipeline import files
 from pipeline import settings as settings_module
 from pipeline.errors import UserError
 from pipeline.events import emit
@@ -87,11 +88,11 @@ def run(settings: settings_module.Settings, workdir: Workdir, folder: pathlib.Pa
         first, last = ([request[key]] if request[key] else None for key in ("from", "to"))
         options = tfx_pipeline.RunOptions(from_nodes=first, to_nodes=last)
     with observed():
-        ObservedRunner(request["run"]).run(pipeline, run_options=options)
+        _runner(request["run"]).run(pipeline, run_options=options)
     emit("status", text="reading the results")
     with metadata.Metadata(connection) as handle:
         summary = lineage.summarise(handle.store, request["run"])
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    files.replace(folder / "summary.json", json.dumps(summary, indent=1))
 
 
 class LocalHistory:
@@ -133,23 +134,21 @@ def _resolver(node_id: str, strategy: type, current: object, **kinds: type) -> o
     return Resolver(strategy_class=strategy, **channels).with_id(node_id)
 
 
-class ObservedRunner:
-    """LocalDagRunner under a run id of our own, so that the run's results can be found again."""
+def _runner(run_id: str) -> object:
+    """A LocalDagRunner under a run id of our own, so that the run's results can be found again."""
+    from tfx.dsl.compiler import constants
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+    from tfx.orchestration.portable import runtime_parameter_utils
 
-    def __init__(self, run_id: str) -> None:
-        from tfx.dsl.compiler import constants
-        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-        from tfx.orchestration.portable import runtime_parameter_utils
+    class Runner(LocalDagRunner):
+        def run_with_ir(self, pipeline: object, run_options: object = None) -> None:
+            # The stock runner fills in the time of day where no id is given yet.
+            runtime_parameter_utils.substitute_runtime_parameter(
+                pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+            )
+            super().run_with_ir(pipeline, run_options)
 
-        class Runner(LocalDagRunner):
-            def run_with_ir(self, pipeline: object, run_options: object = None) -> None:
-                # The stock runner fills in the time of day where no id is given yet.
-                runtime_parameter_utils.substitute_runtime_parameter(
-                    pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
-                )
-                super().run_with_ir(pipeline, run_options)
-
-        self.run = Runner().run
+    return Runner()
 
 
 @contextlib.contextmanager

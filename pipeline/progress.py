@@ -64,12 +64,6 @@ class Run:
         node.state = event["state"]
         self.status = ""
         if node.state == RUNNING:
-            # LocalDagRunner passes over nodes in order without a word.
-            for earlier in self.nodes.values():
-                if earlier is node:
-                    break
-                if earlier.state == WAITING:
-                    earlier.state = SKIPPED
             node.started = event["time"]
             return f"{event['node']}: running"
         node.seconds, node.detail = event["seconds"], ""
@@ -89,7 +83,7 @@ class Run:
     def _on_training(self, event: Mapping) -> None:
         self._detail(
             f"epoch {event['epoch']}/{event['epochs']}  step {event['step']}/{event['steps']}  "
-            f"{event['images_per_s']:,.0f} images/s  loss {event['loss']:.3f}  accuracy {event['accuracy']:.1%}"
+            f"{event['images_per_second']:,.0f} images/s  loss {event['loss']:.3f}  accuracy {event['accuracy']:.1%}"
             + self._best()
         )
 

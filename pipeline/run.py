@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from components import stored_schema
-from pipeline import fingerprint, nodes, results, settings
+from pipeline import files, fingerprint, nodes, results, settings
 from pipeline.events import VARIABLE, Reader
 from pipeline.exit_codes import FAILURE, INTERRUPTED, NOT_PUSHED, OK, USER_ERROR
 from pipeline.progress import Node, Run
@@ -89,19 +89,19 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], No
         if interrupted:
             found |= {"state": "interrupted"}
         elif code:
-            found |= {"state": "failed", "error": state.error or ended_by(code, folder)}
+            found |= {"state": "failed", "error": state.error or ended_by(code)}
             code = USER_ERROR if state.error_is_users else FAILURE
         else:
             outcome, code = read_outcome(folder, request)
             found |= outcome
-        write(folder / "results.json", json.dumps(found, indent=1))
+        files.replace(folder / "results.json", json.dumps(found, indent=1))
         return code, found
 
 
-def write_request(request: Request, workdir: Workdir, run_id: str) -> None:
-    """Stores what the worker needs, and what is needed to run it again."""
+def write_request(request: Request, workdir: Workdir, run_id: str) -> dict:
+    """Stores what the worker needs, and what is needed to run it again; returns what is in request.json."""
     folder = workdir.run(run_id)
-    write(folder / "settings.yaml", settings.dump(request.settings))
+    files.replace(folder / "settings.yaml", settings.dump(request.settings))
     asked = {
         "run": run_id,
         "workdir": str(workdir.path),
@@ -111,7 +111,8 @@ def write_request(request: Request, workdir: Workdir, run_id: str) -> None:
         "data_version": fingerprint.data(request.settings.data),
         "schema_version": stored_schema.version(workdir.schema(request.settings.name)),
     }
-    write(folder / "request.json", json.dumps(asked, indent=1))
+    files.replace(folder / "request.json", json.dumps(asked, indent=1))
+    return asked
 
 
 def follow(
@@ -182,7 +183,7 @@ def peak_memory() -> int:
     return most >> (20 if sys.platform == "darwin" else 10)  # macOS counts bytes, Linux KiB
 
 
-def ended_by(code: int, folder: pathlib.Path) -> str:
+def ended_by(code: int) -> str:
     """What to say of a worker that ended without a word."""
     if code == -signal.SIGKILL:
         return "the worker was killed, perhaps for lack of memory; run it again to continue"
@@ -201,10 +202,3 @@ def read_outcome(folder: pathlib.Path, request: Request) -> tuple[dict, int]:
     if outcome["pushed"]:
         return outcome | {"state": "pushed"}, OK
     return outcome | {"state": "not pushed"}, NOT_PUSHED
-
-
-def write(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that it is complete or not there."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -148,11 +148,16 @@ class Settings(Group):
             return self.data.name
         source = self.data.source
         if not looks_like_path(source):
-            source = source.replace(":", "/").split("/")[0]
+            source = builder_name(source)
         elif re.match(r"cifar-10-(batches-py|batches-bin|python|binary)\b", pathlib.Path(source).name):
             return "cifar10"  # the same data as the builder's, so models compete with each other
         slug = re.sub(r"[^a-z0-9_-]+", "-", pathlib.Path(source).resolve().name.lower()).strip("-_")
         return slug or "data"
+
+
+def builder_name(source: str) -> str:
+    """The builder in a TensorFlow Datasets name such as "shapes10/small" or "cifar10:3.0.2"."""
+    return source.replace(":", "/").split("/")[0]
 
 
 def looks_like_path(source: str) -> bool:

@@ -7,7 +7,8 @@ from conftest import write_folder
 from google.protobuf import text_format
 
 from components import schemas, stored_schema
-from pipeline import fingerprint, local_runner, settings
+from pipeline import local_runner, settings
+from pipeline import run as runner
 from pipeline.errors import UserError
 from pipeline.workdir import Workdir
 
@@ -17,14 +18,7 @@ def check(root, workdir, *changes):
     chosen = settings.load(overrides=["data.validation_share=0.3", *changes], **{"data.source": str(root)})
     workdir = Workdir(workdir)
     run_id = workdir.new_run()
-    request = {
-        "run": run_id,
-        "from": None,
-        "to": "DataCheck",
-        "fresh": False,
-        "data_version": fingerprint.data(chosen.data),
-        "schema_version": stored_schema.version(workdir.schema(chosen.name)),
-    }
+    request = runner.write_request(runner.Request(chosen, to_node="DataCheck"), workdir, run_id)
     local_runner.run(chosen, workdir, workdir.run(run_id), request)
     return workdir
 

@@ -7,8 +7,9 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 
-from components import stored_schema
-from pipeline import fingerprint, lineage, local_runner, results, settings
+from components.previous import node_of
+from pipeline import lineage, local_runner, results, settings
+from pipeline import run as runner
 from pipeline.workdir import Workdir
 
 SMALL = [
@@ -43,22 +44,14 @@ def execute(workdir, *changes, first=None, last=None):
     """Runs the pipeline, or a part of it, in this process as the worker of `alexnet run` does."""
     chosen = settings.load(overrides=[*SMALL, *changes], **{"data.source": "shapes10/small"})
     run_id = workdir.new_run()
-    request = {
-        "run": run_id,
-        "from": first,
-        "to": last,
-        "fresh": False,
-        "data_version": fingerprint.data(chosen.data),
-        "schema_version": stored_schema.version(workdir.schema(chosen.name)),
-    }
+    request = runner.write_request(runner.Request(chosen, from_node=first, to_node=last), workdir, run_id)
     local_runner.run(chosen, workdir, workdir.run(run_id), request)
     with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(workdir.metadata))) as handle:
         store = handle.store
         context = store.get_context_by_type_and_name("pipeline_run", run_id)
         states = {}
         for execution in store.get_executions_by_context(context.id):
-            (node,) = [c.name for c in store.get_contexts_by_execution(execution.id) if c.type == "node"]
-            states[node.split(".")[-1]] = States.Name(execution.last_known_state)
+            states[node_of(store, execution.id)] = States.Name(execution.last_known_state)
         summary = lineage.summarise(store, run_id)
     served = sorted(path.name for path in workdir.serving("shapes10").glob("*"))
     return Ran(states, summary, results.evaluate(summary, chosen), served)

@@ -138,7 +138,7 @@ def test_training_reports_its_progress(trained):
     steps = [event for event in seen if event["kind"] == "training"]
     assert [(event["epoch"], event["step"]) for event in steps] == [(e, s) for e in range(1, 5) for s in range(1, 5)]
     assert {(event["epochs"], event["steps"]) for event in steps} == {(4, 4)}
-    assert all(event["images_per_s"] > 0 for event in steps)
+    assert all(event["images_per_second"] > 0 for event in steps)
     ends = [event for event in seen if event["kind"] == "epoch"]
     assert [event["val_accuracy"] for event in ends] == [record["val_accuracy"] for record in records]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pathlib
 import time
 
 import keras
 
-from pipeline import events
+from pipeline import events, files
 from pipeline.errors import UserError
 from trainer.checkpoint import Checkpoint
 
@@ -20,7 +19,7 @@ SECONDS_BETWEEN_EVENTS = 0.5
 class Progress(keras.callbacks.Callback):
     """Emits "training" events while an epoch runs and an "epoch" event at its end, and stops at a loss of NaN.
 
-    "training": epoch (from 1), epochs, step, steps, images_per_s, loss, accuracy.
+    "training": epoch (from 1), epochs, step, steps, images_per_second, loss, accuracy.
     "epoch": epoch, epochs, and the epoch's record, see `Records`.
 
     Raises:
@@ -51,7 +50,7 @@ class Progress(keras.callbacks.Callback):
             epochs=self._epochs,
             step=step,
             steps=self._steps,
-            images_per_s=round(step * self._batch_size / (now - self._epoch_began), 1),
+            images_per_second=round(step * self._batch_size / (now - self._epoch_began), 1),
             loss=loss,
             accuracy=accuracy,
         )
@@ -111,9 +110,7 @@ class Records(keras.callbacks.Callback):
 
     def _write(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._file.with_name(self._file.name + ".partial")
-        partial.write_text(json.dumps({"epochs": self.records}, indent=1))
-        os.replace(partial, self._file)
+        files.replace(self._file, json.dumps({"epochs": self.records}, indent=1))
 
 
 class Save(keras.callbacks.Callback):

@@ -12,7 +12,6 @@ from trainer import features, images
 from trainer.summary import DataSummary
 
 KERAS_FILE = "assets.extra/model.keras"  # inside the SavedModel; TF Serving ignores the folder
-EVALUATION_SIGNATURE = "serving_examples"
 
 
 def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Path) -> None:
@@ -55,7 +54,9 @@ def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Pa
         return {"probabilities": probabilities(parsed[features.IMAGE])}
 
     archive.add_endpoint("serving_default", serve_images, [tf.TensorSpec([None], tf.string, "images")])
-    archive.add_endpoint(EVALUATION_SIGNATURE, serve_examples, [tf.TensorSpec([None], tf.string, "examples")])
+    archive.add_endpoint(
+        features.EVALUATION_SIGNATURE, serve_examples, [tf.TensorSpec([None], tf.string, "examples")]
+    )
     archive.write_out(str(partial), verbose=False)
     (partial / KERAS_FILE).parent.mkdir(exist_ok=True)
     model.save(partial / KERAS_FILE)

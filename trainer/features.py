@@ -1,4 +1,4 @@
-"""Names of the features, before and after Transform."""
+"""Names of the features, before and after Transform, and of the signature that reads the raw ones."""
 
 # Raw, one value in each example.
 IMAGE = "image"  # encoded bytes, PNG or JPEG
@@ -7,3 +7,5 @@ CLASS_NAME = "class_name"
 
 # Transformed; the label keeps its name.
 PIXELS = "image_raw"  # size * size * 3 bytes
+
+EVALUATION_SIGNATURE = "serving_examples"  # takes raw examples; TFMA asks it

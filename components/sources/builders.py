@@ -44,7 +44,7 @@ class BuilderSource(Source):
             UserError: no such data set, nothing to classify in it, no such split, or no way to get it.
         """
         builder = _builder(data, scratch)
-        _prepare(builder, data)
+        _prepare(builder)
         image_key, label_key, id_key = _features(builder)
         return cls(
             directory=str(builder.data_path),
@@ -113,7 +113,7 @@ def _part(theirs: str, shard: Shard, builder: tfds.core.DatasetBuilder) -> tfds.
 
 def _builder(data: settings.Data, scratch: pathlib.Path) -> tfds.core.DatasetBuilder:
     name = data.source
-    embedded = name.split("/")[0] == EMBEDDED
+    embedded = settings.builder_name(name) == EMBEDDED
     if embedded:
         from components import shapes10  # noqa: F401  importing it registers the builder
     directory = data.data_dir or (str(scratch) if embedded else None)
@@ -126,12 +126,12 @@ def _builder(data: settings.Data, scratch: pathlib.Path) -> tfds.core.DatasetBui
         raise UserError(
             f"{name} is neither a file or folder nor a data set of TensorFlow Datasets: {hint}."
         ) from None
-    except (ValueError, AssertionError, tfds.core.registered.DatasetNotFoundError) as problem:
+    except (ValueError, AssertionError) as problem:
         raise UserError(f"{name}: {str(problem).splitlines()[0]}") from None
 
 
-def _prepare(builder: tfds.core.DatasetBuilder, data: settings.Data) -> None:
-    if builder.is_prepared() if hasattr(builder, "is_prepared") else builder.data_path.exists():
+def _prepare(builder: tfds.core.DatasetBuilder) -> None:
+    if builder.is_prepared():
         return
     name = builder.info.name
     try:
