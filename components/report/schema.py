@@ -1,0 +1,244 @@
+"""The form of `report.json`. `alexnet report --schema` prints it as JSON Schema. Imports nothing heavy.
+
+Shares lie in 0 to 1; a number that does not exist (the precision of a class that is never predicted) is null.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pydantic
+from pydantic import Field
+
+VERSION = 1  # changes when a reader of the form before could go wrong
+
+Interval = tuple[float, float]
+Predicted = tuple[str, float]  # class name, probability
+
+
+class Part(pydantic.BaseModel):
+    """A part of the report: unknown keys are refused, values cannot change."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Verdict(Part):
+    """Whether the model may serve."""
+
+    state: Literal["pushed", "not pushed", "cleared"] = Field(description="cleared: may be pushed, and is not yet")
+    sentence: str = Field(description="the state and why, for people")
+
+
+class Node(Part):
+    """A node of the pipeline in this run."""
+
+    name: str
+    state: str = Field(description="done, cached, failed or skipped")
+    seconds: float
+
+
+class Run(Part):
+    """The run that shows this report; the evaluation may come from an earlier one through the cache."""
+
+    id: str
+    preset: str | None = None
+    started: str | None = Field(None, description="local time, ISO 8601")
+    seconds: float | None = None
+    pushed: str | None = Field(None, description="path of the pushed version")
+    nodes: list[Node] = []
+
+
+class Gate(Part):
+    """A limit that the model had to keep."""
+
+    what: str = Field(description='"accuracy" or "recall of CLASS"')
+    value: float | None
+    limit: float = Field(description="the smallest value that passes")
+    reason: str = Field(description="the setting, or the baseline and the setting, that the limit comes from")
+    count: int = Field(description="test examples behind the value")
+    passed: bool
+    words: str = Field(description="all of this in one line")
+
+
+class ClassRow(Part):
+    """One class on the test split."""
+
+    class_name: str
+    count: int = Field(description="test examples of the class")
+    recall: float
+    recall_interval: Interval = Field(description="Wilson, 95 %")
+    precision: float | None
+    f1: float | None
+    auc: float | None = Field(None, description="area under the ROC curve of this class against the rest")
+    baseline_recall: float | None
+    mostly_taken_for: str | None = Field(description="the most frequent wrong answer")
+    mostly_taken_for_count: int
+    passed: bool = Field(description="whether it passed all of its gates")
+
+    @property
+    def change(self) -> float | None:
+        """Recall minus the baseline's."""
+        return None if self.baseline_recall is None else self.recall - self.baseline_recall
+
+    @property
+    def change_is_small(self) -> bool:
+        """Whether the baseline's recall lies in this recall's interval, so that the change may be chance."""
+        low, high = self.recall_interval
+        return self.baseline_recall is not None and low <= self.baseline_recall <= high
+
+
+class SliceRow(Part):
+    """One slice of the test split."""
+
+    values: list[str] = Field(description="one for each feature of the slices")
+    count: int
+    accuracy: float
+    accuracy_interval: Interval = Field(description="Wilson, 95 %")
+    loss: float | None
+    baseline_accuracy: float | None
+    too_small: bool = Field(description="fewer examples than evaluation.smallest_slice: not to be judged by")
+
+
+class Slices(Part):
+    """The test split divided by some features, worst accuracy first."""
+
+    features: list[str] = Field(description='e.g. ["class_name", "brightness"]')
+    rows: list[SliceRow]
+
+
+class CalibrationBin(Part):
+    """The examples whose most probable class got a probability in (low, high]."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None = Field(description="their mean probability")
+    accuracy: float | None = Field(description="the share of them that is right")
+
+
+class Evaluation(Part):
+    """How the model did on the test split. All numbers come from TFMA or are derived from TFMA's."""
+
+    count: int
+    accuracy: float
+    accuracy_interval: Interval = Field(description="Wilson, 95 %")
+    loss: float = Field(description="cross-entropy, nats")
+    top_3_accuracy: float
+    macro_f1: float | None = Field(None, description="mean of the classes' F1; a class never predicted counts as 0")
+    calibration_error: float | None = Field(None, description="expected calibration error over `calibration`")
+    baseline_accuracy: float | None = Field(description="of the latest blessed model before this one")
+    baseline_loss: float | None = None
+    classes: list[ClassRow] = Field(description="worst recall first")
+    class_names: list[str] = Field(description="by label")
+    confusion_matrix: list[list[int]] = Field(description="[true label][predicted label] counts")
+    calibration: list[CalibrationBin] = []
+    slices: list[Slices] = Field([], description="of evaluation.slices")
+    smallest_slice: int = 0
+    gates: list[Gate] = Field(description="the failed ones first")
+    blessed: bool = Field(description="Evaluator's word")
+    path: str = Field(description="TFMA's own result, for tfma.load_eval_result")
+
+
+class Picture(Part):
+    """A test image and what the model took it for."""
+
+    file: str = Field(description="its name in images.zip beside report.json")
+    id: str = Field(description="of the example")
+    width: int = Field(description="of the file, pixels")
+    height: int
+    true: str
+    top: list[Predicted] = Field(description="the most probable classes, up to three, the most probable first")
+    kind: Literal["mistake", "borderline", "right"]
+
+    @property
+    def predicted(self) -> str:
+        """The most probable class."""
+        return self.top[0][0]
+
+
+class Distribution(Part):
+    """How far the labels' distribution moved: the largest change of a class's share."""
+
+    what: Literal["skew", "drift"] = Field(description="skew: train against test; drift: train against the last run's")
+    value: float
+    limit: float
+
+
+class Data(Part):
+    """What went in."""
+
+    source: str
+    class_names: list[str]
+    counts: dict[str, dict[str, int]] = Field(description="split -> class name -> examples")
+    bad: int = Field(description="records that were dropped")
+    bad_records: list[tuple[str, str, int]] = Field(description="where, why, how many; the first hundred")
+    ignored: dict[str, int] = Field(description="files that are no examples: reason -> count")
+    anomalies: list[str] = []
+    distributions: list[Distribution] = []
+    fingerprint: str | None = Field(None, description="identifies the content of the source")
+
+
+class Epoch(Part):
+    """One epoch of the training."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    images_per_second: float
+    seconds: float
+
+
+class Past(Part):
+    """An earlier run on the same data, or this one, in the history."""
+
+    run: str
+    made: str = Field(description="when it was evaluated, ISO 8601")
+    count: int
+    accuracy: float
+    recalls: dict[str, float] = Field(description="class name -> recall")
+    blessed: bool
+
+
+class Artifact(Part):
+    """An artifact that led to this report."""
+
+    name: str = Field(description="what it is here, e.g. model")
+    type: str
+    id: int = Field(description="in ML Metadata; 0 where there is none")
+    uri: str
+    producer: str = Field(description="the node that made it")
+    made_from: list[str] = Field(description="names of other artifacts of this list")
+
+
+class Serving(Part):
+    """What ServingCheck found."""
+
+    load_seconds: float | None = None
+    latency_ms: float | None = Field(None, description="median of requests with one image")
+    requests: int
+    problems: list[str]
+
+
+class Report(Part):
+    """Everything that the report shows."""
+
+    version: int = VERSION
+    name: str = Field(description="of the data, as results are filed")
+    made: str = Field(description="when the evaluation was made, local time, ISO 8601")
+    verdict: Verdict
+    run: Run | None = None
+    model: str = Field(description="the network in a sentence")
+    evaluation: Evaluation
+    pictures: list[Picture] = Field([], description="by class; the most confident mistakes first")
+    data: Data | None = None
+    training: list[Epoch] = []
+    serving: Serving | None = None
+    history: list[Past] = Field([], description="oldest first, this one last")
+    settings: dict[str, dict] = {}
+    versions: dict[str, str] = Field({}, description="of Python, libraries and the code (git)")
+    lineage: list[Artifact] = []
