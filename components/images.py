@@ -7,8 +7,10 @@ import io
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 
 KEPT_FORMATS = ("JPEG", "PNG")  # what TensorFlow decodes on every platform
+ORIENTATION = 0x0112  # the EXIF tag by which cameras say how they were held; TensorFlow ignores it
 KEPT_MODES = ("RGB", "L", "P", "RGBA", "LA", "1", "I;16")
 
 
@@ -23,8 +25,8 @@ def check(image: bytes | np.ndarray) -> tuple[bytes, bytes]:
         image: encoded bytes of any format, or uint8 pixels of shape [height, width, 3].
 
     Returns:
-        The encoded PNG or JPEG bytes (the given ones where they are that), and a 16-byte digest of its pixels, which
-        is the same for the same picture in any lossless encoding.
+        The encoded PNG or JPEG bytes (the given ones where they are that, complete and upright), and a 16-byte
+        digest of its pixels, which is the same for the same picture in any lossless encoding.
 
     Raises:
         BadImage: truncated, corrupt, or not an image.
@@ -36,8 +38,12 @@ def check(image: bytes | np.ndarray) -> tuple[bytes, bytes]:
     try:
         with PIL.Image.open(io.BytesIO(image)) as opened:
             opened.load()
-            kept = opened.format in KEPT_FORMATS and opened.mode in KEPT_MODES
-            colour = opened if opened.mode == "RGB" else opened.convert("RGB")
+            turned = opened.getexif().get(ORIENTATION, 1) != 1
+            # Pillow reads a PNG that lacks its end; TensorFlow does not.
+            whole = opened.format != "PNG" or b"IEND" in image[-64:]
+            kept = opened.format in KEPT_FORMATS and opened.mode in KEPT_MODES and whole and not turned
+            upright = PIL.ImageOps.exif_transpose(opened) if turned else opened
+            colour = upright if upright.mode == "RGB" else upright.convert("RGB")
             encoded = image if kept else encode(colour)
             return encoded, _digest((colour.height, colour.width), colour.tobytes())
     except PIL.UnidentifiedImageError:

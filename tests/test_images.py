@@ -37,6 +37,24 @@ def test_a_truncated_image_is_bad(form, share):
         images.check(data[: int(share * len(data))])
 
 
+def test_a_png_without_its_end_is_completed():
+    data = encoded(picture(1))
+    cut = data[: data.index(b"IEND") - 4]
+    completed, digest = images.check(cut)
+    assert completed.endswith(data[-12:])
+    assert digest == images.check(data)[1]
+
+
+def test_a_photograph_is_turned_upright():
+    exif = PIL.Image.Exif()
+    exif[images.ORIENTATION] = 6  # the camera was held upright: the picture lies on its side
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(picture(1, (20, 40))).save(buffer, "JPEG", exif=exif)
+    with PIL.Image.open(io.BytesIO(images.check(buffer.getvalue())[0])) as upright:
+        assert upright.size == (20, 40)
+        assert upright.getexif().get(images.ORIENTATION, 1) == 1
+
+
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"not an image at all", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_image_is_bad(data):
     with pytest.raises(images.BadImage):
