@@ -131,6 +131,10 @@ def test_the_keras_file_lies_in_the_saved_model(exported):
     np.testing.assert_array_equal(loaded(pixels), network(pixels))
 
 
+def test_the_class_names_lie_in_the_saved_model_by_label(exported):
+    assert json.loads((exported[1] / "assets.extra/classes.json").read_text()) == ["cat", "dog", "ibis"]
+
+
 def test_a_new_model_replaces_the_old_one_as_a_whole(exported, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()

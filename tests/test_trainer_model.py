@@ -175,7 +175,7 @@ def test_augmentation_depends_on_the_seed_alone():
     assert not np.array_equal(*twice(seed=1))
 
 
-@pytest.mark.parametrize("name", ["model", "augmentation", "optimization"])
+@pytest.mark.parametrize("name", ["model", "augmentation", "optimization", "metrics"])
 def test_no_backend_is_named(name):
     source = pathlib.Path(model.__file__).with_name(f"{name}.py").read_text()
     modules = set()

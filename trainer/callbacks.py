@@ -11,6 +11,7 @@ import keras
 
 from pipeline import events, files
 from pipeline.errors import UserError
+from trainer import metrics
 from trainer.checkpoint import Checkpoint
 
 SECONDS_BETWEEN_EVENTS = 0.5
@@ -20,7 +21,7 @@ class Progress(keras.callbacks.Callback):
     """Emits "training" events while an epoch runs and an "epoch" event at its end, and stops at a loss of NaN.
 
     "training": epoch (from 1), epochs, step, steps, images_per_second, loss, accuracy.
-    "epoch": epoch, epochs, and the epoch's record, see `Records`.
+    "epoch": epochs, and the numbers of the epoch's record, see `Records`, without its lists.
 
     Raises:
         UserError: the loss is not a number; raised before anything of that epoch is saved.
@@ -71,20 +72,29 @@ class Records(keras.callbacks.Callback):
     """Keeps one record for each epoch, also in a JSON file that is replaced as a whole at each epoch's end.
 
     A record: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate (at the end of the epoch),
-    images_per_second (in the training steps), seconds (with the validation).
+    images_per_second (in the training steps), seconds (with the validation). And of the validation split, as
+    `metrics.by_class` gives them: val_macro_f1, and the lists val_recall, val_precision and val_f1 by label.
     """
 
-    def __init__(self, file: pathlib.Path, epochs: int, images_per_epoch: int, records: list[dict]) -> None:
+    def __init__(
+        self,
+        file: pathlib.Path,
+        epochs: int,
+        images_per_epoch: int,
+        records: list[dict],
+        class_counts: metrics.ClassCounts,
+    ) -> None:
         """
         Args:
             file: the JSON file, {"epochs": [record, ...]}.
             epochs: how many there will be.
             images_per_epoch: training images that an epoch sees.
             records: of the epochs before this process; extended in place.
+            class_counts: of the latest validation.
         """
         super().__init__()
         self.records = records
-        self._file, self._epochs, self._images = file, epochs, images_per_epoch
+        self._file, self._epochs, self._images, self._class_counts = file, epochs, images_per_epoch, class_counts
         self._began = self._trained = 0.0
         self._write()
 
@@ -97,16 +107,18 @@ class Records(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         now = time.monotonic()
         training = max(self._trained, self._began) - self._began or now - self._began
-        record = {
+        by_class = metrics.by_class(self._class_counts.counts())
+        numbers = {
             "epoch": epoch + 1,
             **{name: float(value) for name, value in logs.items()},
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "images_per_second": round(self._images / training, 1),
             "seconds": round(now - self._began, 3),
+            "val_macro_f1": metrics.macro_f1(by_class["f1"]),
         }
-        self.records.append(record)
+        self.records.append(numbers | {f"val_{name}": values for name, values in by_class.items()})
         self._write()
-        events.emit("epoch", epochs=self._epochs, **record)
+        events.emit("epoch", epochs=self._epochs, **numbers)  # with 1,000 classes the lists would be too long a line
 
     def _write(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 
@@ -12,6 +13,7 @@ from trainer import features, images
 from trainer.summary import DataSummary
 
 KERAS_FILE = "assets.extra/model.keras"  # inside the SavedModel; TF Serving ignores the folder
+CLASSES_FILE = "assets.extra/classes.json"  # the class names by label, for those who ask for more than the best
 
 
 def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Path) -> None:
@@ -24,7 +26,7 @@ def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Pa
     `probabilities` alone, so that TFMA takes it for the prediction.
 
     Both decode and resize as the training data was (`images.decode`), and do what is needed beyond that inside the
-    network. The Keras file lies in `assets.extra/`.
+    network. The Keras file lies in `assets.extra/`, and so does `classes.json`, a list of the class names by label.
 
     Args:
         model: from uint8 [batch, size, size, 3] to logits.
@@ -60,6 +62,7 @@ def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Pa
     archive.write_out(str(partial), verbose=False)
     (partial / KERAS_FILE).parent.mkdir(exist_ok=True)
     model.save(partial / KERAS_FILE)
+    (partial / CLASSES_FILE).write_text(json.dumps(summary.class_names))
 
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)

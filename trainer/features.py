@@ -4,6 +4,7 @@
 IMAGE = "image"  # encoded bytes, PNG or JPEG
 LABEL = "label"  # int64 from 0
 CLASS_NAME = "class_name"
+ID = "id"
 
 # Transformed; the label keeps its name.
 PIXELS = "image_raw"  # size * size * 3 bytes

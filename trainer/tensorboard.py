@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import pathlib
+import re
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -20,18 +22,35 @@ Summary = tf.compat.v1.Summary
 Value = Summary.Value
 
 SAMPLES = 32  # images on the picture of predictions
+MOST_CLASSES = 50  # with curves of their own
+CLASS_METRICS = ("recall", "precision", "f1")
 
 
 class Scalars(keras.callbacks.Callback):
     """Writes the records for TensorBoard: runs "train" and "validation" with the same tags, so curves overlay.
 
+    On the validation split also "epoch/macro_f1", "epoch/lowest_class_recall", and "recall/<class>",
+    "precision/<class>" and "f1/<class>", names that TensorBoard sorts below those of the whole. Of more than 50
+    classes the 50 with the fewest training examples get curves: those are the first to suffer, and the choice is the
+    same in every epoch and every run on the same data. A value that does not exist (see `metrics.by_class`) leaves a
+    gap.
+
     Records of epochs before this process are written at once, so a run that went on shows all of its epochs.
     """
 
-    def __init__(self, directory: pathlib.Path, records: list[dict]) -> None:
+    def __init__(self, directory: pathlib.Path, records: list[dict], summary: DataSummary) -> None:
+        """
+        Args:
+            directory: of the training's TensorBoard files.
+            records: see `callbacks.Records`, which adds to them.
+            summary: of the classes.
+        """
         super().__init__()
         self._records = records
         self._written = 0
+        tags = class_tags(summary.class_names)
+        rarest = sorted(range(len(tags)), key=lambda label: summary.class_counts[label])[:MOST_CLASSES]
+        self._tags = {label: tags[label] for label in rarest}
         self._writers = {
             "": tf.summary.create_file_writer(str(directory / "train")),
             "val_": tf.summary.create_file_writer(str(directory / "validation")),
@@ -45,12 +64,38 @@ class Scalars(keras.callbacks.Callback):
         for record in self._records[self._written :]:
             for prefix, writer in self._writers.items():
                 values = {f"epoch/{name}": record[prefix + name] for name in ("loss", "accuracy")}
-                if not prefix:
+                if prefix:
+                    values |= self._class_values(record)
+                else:
                     values |= {f"epoch/{name}": record[name] for name in ("learning_rate", "images_per_second")}
                 with writer.as_default():
                     _write(record["epoch"], *(Value(tag=tag, simple_value=value) for tag, value in values.items()))
                 writer.flush()
         self._written = len(self._records)
+
+    def _class_values(self, record: dict) -> dict[str, float]:
+        lowest = min((recall for recall in record["val_recall"] if recall is not None), default=0.0)
+        values = {"epoch/macro_f1": record["val_macro_f1"], "epoch/lowest_class_recall": lowest}
+        for name in CLASS_METRICS:
+            for label, tag in self._tags.items():
+                if (value := record[f"val_{name}"][label]) is not None:
+                    values[f"{name}/{tag}"] = value
+        return values
+
+
+def class_tags(class_names: Sequence[str]) -> list[str]:
+    """The names as parts of tags, in the same order.
+
+    As in TensorFlow's summary operations everything but letters, digits, "-", "_" and "." becomes "_"; so does "/",
+    with which TensorBoard makes groups. A name that thereby meets another one gets its label appended.
+    """
+    tags: dict[str, None] = {}
+    for label, name in enumerate(class_names):
+        tag = re.sub(r"[^-\w.]", "_", name)
+        while tag in tags:
+            tag += f"_{label}"
+        tags[tag] = None
+    return list(tags)
 
 
 def write_validation(

@@ -11,7 +11,7 @@ import keras
 
 from pipeline.errors import UserError
 from pipeline.settings import Model, Training
-from trainer import augmentation, callbacks, hardware, model, optimization, tensorboard
+from trainer import augmentation, callbacks, hardware, metrics, model, optimization, tensorboard
 from trainer.checkpoint import Checkpoint
 from trainer.input import evaluation_dataset, training_dataset
 from trainer.summary import DataSummary
@@ -72,8 +72,10 @@ def train(
     validation = evaluation_dataset(eval_files, summary.image_size, plan.batch_size)
     beside = [
         callbacks.Progress(epochs, plan.steps, plan.batch_size),  # first: it stops at NaN
-        callbacks.Records(run_dir / "history.json", epochs, plan.steps * plan.batch_size, records),
-        tensorboard.Scalars(run_dir, records),
+        callbacks.Records(
+            run_dir / "history.json", epochs, plan.steps * plan.batch_size, records, learner.class_counts
+        ),
+        tensorboard.Scalars(run_dir, records, summary),
     ]
     if checkpoint:
         beside.append(callbacks.Save(checkpoint, records))
@@ -124,14 +126,15 @@ def _shapes(network: keras.Model) -> list[tuple]:
     return [(weight.path.partition("/")[2] or weight.path, tuple(weight.shape)) for weight in network.weights]
 
 
-def _learner(network: keras.Model, settings: Training, plan: hardware.Plan) -> keras.Model:
+def _learner(network: keras.Model, settings: Training, plan: hardware.Plan) -> metrics.Learner:
     """The network behind its augmentation, compiled. Only this is trained, only the network is kept."""
-    learner = keras.Sequential(
+    learner = metrics.Learner(
         [
             keras.Input(network.input_shape[1:], dtype="uint8"),
             augmentation.FlipAndShift(settings.flip, settings.shift, settings.seed),
             network,
-        ]
+        ],
+        classes=network.output_shape[-1],
     )
     schedule = optimization.OneCycle(settings.learning_rate, settings.epochs * plan.steps, settings.warmup_share)
     learner.compile(
