@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
 import tensorflow as tf
@@ -131,7 +131,8 @@ class _Read(beam.DoFn):
         encoded, digest = images.check(record.image)
         if split == "train" and images.share_of(digest) < self._validation_share:
             split = "validation"
-        return split, make_example(encoded, record.label, self._source.class_names[record.label], record.id)
+        name = self._source.class_names[record.label]
+        return split, make_example(encoded, record.label, name, record.id, record.features)
 
     def _note(self, *note: object) -> beam.pvalue.TaggedOutput:
         return beam.pvalue.TaggedOutput("notes", json.dumps(note))
@@ -143,14 +144,17 @@ class _Read(beam.DoFn):
             emit("ingest", images=self._done)
 
 
-def make_example(image: bytes, label: int, class_name: str, id: str) -> bytes:
-    """A serialized tf.train.Example with the features `image`, `label`, `class_name` and `id`."""
+def make_example(
+    image: bytes, label: int, class_name: str, id: str, further: Mapping[str, str] | None = None
+) -> bytes:
+    """A serialized tf.train.Example with the features `image`, `label`, `class_name`, `id` and further ones."""
+    strings = {"class_name": class_name, "id": id, **(further or {})}
     feature = {
         "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[image])),
         "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-        "class_name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[class_name.encode()])),
-        "id": tf.train.Feature(bytes_list=tf.train.BytesList(value=[id.encode()])),
     }
+    for key, value in strings.items():
+        feature[key] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 

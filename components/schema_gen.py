@@ -26,6 +26,7 @@ def ImageSchemaGen(
     stored: Parameter[str],
     version: Parameter[str],
     update: Parameter[bool],
+    features: Parameter[str],
 ) -> None:
     """Writes `schema.pbtxt`.
 
@@ -36,6 +37,7 @@ def ImageSchemaGen(
         stored: file in which the schema of a user's own data is kept from run to run.
         version: of the stored file's content, so that an edited one is not missed by the cache.
         update: infer the stored schema anew.
+        features: names of further features, with commas.
     """
     del version
     found = schemas.curated(name)
@@ -48,5 +50,6 @@ def ImageSchemaGen(
         with fileio.open(stored, "w") as file:
             file.write(with_header(text_format.MessageToString(found)))
         emit("note", text=f"schema inferred and stored in {stored}; later runs are checked against it")
+    schemas.allow(found, filter(None, features.split(",")))
     with fileio.open(os.path.join(schema.uri, "schema.pbtxt"), "w") as file:
         file.write(text_format.MessageToString(found))

@@ -27,21 +27,18 @@ def run(path, out, **options):
     return examples
 
 
-def read(examples, split):
-    """The split's examples as dicts of plain values."""
+def read(examples, split, further=()):
+    """The split's examples as dicts of plain values; they have the usual features and these `further` ones."""
     files = tf.io.gfile.glob(artifact_utils.get_split_uri([examples], split) + "/*")
     found = []
     for record in tf.data.TFRecordDataset(files).as_numpy_iterator():
         feature = tf.train.Example.FromString(record).features.feature
-        assert set(feature) == {"image", "label", "class_name", "id"}
-        found.append(
-            {
-                "image": feature["image"].bytes_list.value[0],
-                "label": feature["label"].int64_list.value[0],
-                "class_name": feature["class_name"].bytes_list.value[0].decode(),
-                "id": feature["id"].bytes_list.value[0].decode(),
-            }
-        )
+        plain = {
+            "image": feature.pop("image").bytes_list.value[0],
+            "label": feature.pop("label").int64_list.value[0],
+        }
+        found.append(plain | {key: value.bytes_list.value[0].decode() for key, value in feature.items()})
+        assert set(found[-1]) == {"image", "label", "class_name", "id", *further}
     return found
 
 
@@ -173,6 +170,8 @@ def test_any_builder_with_images_and_classes_will_do(tmp_path):
                 "label": tfds.features.ClassLabel(names=["one", "two", "three"]),
                 "image": tfds.features.Image(shape=(28, 28, 1)),
                 "other": tfds.features.Text(),
+                "parity": tfds.features.ClassLabel(names=["even", "odd"]),
+                "pair": tfds.features.Tensor(shape=(2,), dtype=np.int64),
             }
             return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
@@ -182,14 +181,33 @@ def test_any_builder_with_images_and_classes_will_do(tmp_path):
         def _generate_examples(self, count):
             for number in range(count):
                 image = np.full((28, 28, 1), (number * 7 + count) % 256, np.uint8)
-                yield number, {"image": image, "label": number % 3, "other": "x"}
+                further = {"other": "x", "parity": number % 2, "pair": [1, 2]}
+                yield number, {"image": image, "label": number % 3, **further}
 
-    examples = run("grey_three", tmp_path / "out", data_dir=str(tmp_path / "data"), validation_share=0.3)
+    options = {"data_dir": str(tmp_path / "data"), "validation_share": 0.3}
+    examples = run("grey_three", tmp_path / "out", features=["other", "parity"], **options)
     found = report(examples)
     assert found.class_names == ["one", "two", "three"]
     assert found.counts["test"] == {"one": 3, "two": 3, "three": 3}
     assert sum(found.counts["train"].values()) + sum(found.counts["validation"].values()) == 40
-    assert len({example["id"] for split in ingest.SPLITS for example in read(examples, split)}) == 49
+    everything = [example for split in ingest.SPLITS for example in read(examples, split, ["other", "parity"])]
+    assert len({example["id"] for example in everything}) == 49
+    assert {example["other"] for example in everything} == {"x"}
+    assert sorted({example["parity"] for example in everything}) == ["even", "odd"]
+    with pytest.raises(UserError, match=r"data.features names pair, but grey_three has label, other, parity"):
+        run("grey_three", tmp_path / "out2", features=["pair"], **options)
+
+
+def test_the_span_of_a_folder_can_be_kept(tmp_path):
+    for number in (1, 2):
+        write_folder(tmp_path / "rolling" / f"span-{number}", seed=1000 * number)
+    examples = run(tmp_path / "rolling", tmp_path / "out", features=["span"])
+    for example in read(examples, "train", ["span"]):
+        assert example["id"].startswith(example["span"] + "/train/")
+    with pytest.raises(UserError, match=r"data.features names colour, but .*rolling has span"):
+        run(tmp_path / "rolling", tmp_path / "out2", features=["colour"])
+    with pytest.raises(UserError, match="has no further ones"):
+        run(tmp_path / "rolling" / "span-1", tmp_path / "out3", features=["span"])
 
 
 def test_a_builder_downloads_with_progress(tmp_path, monkeypatch):

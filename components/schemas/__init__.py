@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterable
 
 import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
@@ -48,6 +49,17 @@ def infer(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> schema_pb2
             feature.ClearField(feature.WhichOneof("domain_info"))
     del schema.string_domain[:]
     return schema
+
+
+def allow(schema: schema_pb2.Schema, names: Iterable[str]) -> None:
+    """Adds further features, strings that every example has, where the schema does not speak of them."""
+    known = {feature.name for feature in schema.feature}
+    for name in names:
+        if name not in known:
+            feature = schema.feature.add(name=name, type=schema_pb2.BYTES)
+            feature.presence.min_fraction = 1
+            feature.presence.min_count = 1
+            feature.shape.dim.add(size=1)
 
 
 def read(text: str, where: str) -> schema_pb2.Schema:

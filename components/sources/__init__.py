@@ -37,5 +37,7 @@ def open_source(data: settings.Data, scratch: pathlib.Path) -> Source:
     from components.sources.folders import FolderSource
 
     if path.is_file() or ArchiveSource.recognises(path):
+        if data.features:
+            raise UserError(f"data.features names {data.features[0]}, but {path} has no further ones.")
         return ArchiveSource.open(path, scratch)
-    return FolderSource.open(path, data.newest_spans)
+    return FolderSource.open(path, data.newest_spans, data.features)

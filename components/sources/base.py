@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -35,11 +35,13 @@ class Record:
         image: encoded PNG or JPEG bytes, or uint8 pixels of shape [height, width, 3].
         label: index into the source's class names.
         id: names the example within its source.
+        features: further features of the source, by name.
     """
 
     image: bytes | np.ndarray
     label: int
     id: str
+    features: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

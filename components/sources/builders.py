@@ -35,6 +35,7 @@ class BuilderSource(Source):
     image_key: str
     label_key: str
     id_key: str  # "" if the data set has no ids of its own
+    feature_keys: tuple[str, ...] = ()  # further ones to keep
 
     @classmethod
     def open(cls, data: settings.Data, scratch: pathlib.Path) -> BuilderSource:
@@ -53,6 +54,7 @@ class BuilderSource(Source):
             image_key=image_key,
             label_key=label_key,
             id_key=id_key,
+            feature_keys=_further(builder, data.features),
         )
 
     def shards(self) -> list[Shard]:
@@ -80,7 +82,8 @@ class BuilderSource(Source):
             shuffle_files=False,
         )
         id_key = self.id_key or "tfds_id"
-        wanted = {self.image_key, self.label_key, id_key}
+        wanted = {self.image_key, self.label_key, id_key, *self.feature_keys}
+        features = builder.info.features
         # In batches, because crossing from TensorFlow to Python once an example costs more than reading it.
         batches = dataset.map(lambda example: {key: example[key] for key in wanted}).batch(256).prefetch(2)
         done = 0
@@ -96,8 +99,12 @@ class BuilderSource(Source):
                 where = f"{shard.name}, from about example {shard.start + done}"
                 yield BadRecord(where, f"{type(problem).__name__}: {problem.message[:200]}", lost)
                 return
-            for image, label, name in zip(batch[self.image_key], batch[self.label_key], batch[id_key], strict=True):
-                yield Record(image, int(label), name.decode("utf-8", "replace"))
+            further = [[_words(features[key], value) for value in batch[key]] for key in self.feature_keys]
+            for image, label, name, *values in zip(
+                batch[self.image_key], batch[self.label_key], batch[id_key], *further, strict=True
+            ):
+                kept = dict(zip(self.feature_keys, values, strict=True))
+                yield Record(image, int(label), name.decode("utf-8", "replace"), kept)
                 done += 1
 
 
@@ -200,6 +207,26 @@ def _features(builder: tfds.core.DatasetBuilder) -> tuple[str, str, str]:
     if image is None or label is None:
         raise UserError(f"{builder.info.name} has no image with a class label, so there is nothing to classify.")
     return image, label, "id" if "id" in flat and isinstance(flat["id"], tfds.features.Text) else ""
+
+
+def _further(builder: tfds.core.DatasetBuilder, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The features to keep. Raises UserError if the data set lacks one, or it is not a single value."""
+    single = [
+        key
+        for key, feature in builder.info.features.items()
+        if feature.shape == () and not isinstance(feature, tfds.features.FeaturesDict)
+    ]
+    for key in wanted:
+        if key not in single:
+            raise UserError(f"data.features names {key}, but {builder.info.name} has {', '.join(sorted(single))}.")
+    return wanted
+
+
+def _words(feature: tfds.features.FeatureConnector, value: object) -> str:
+    """The value of a feature as text; of a class label its name."""
+    if isinstance(feature, tfds.features.ClassLabel):
+        return feature.int2str(int(value))
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _test_split(builder: tfds.core.DatasetBuilder, data: settings.Data) -> str:

@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SPLITS = ("train", "test")
+SPAN_KEY = "span"
 SPAN = re.compile(r"span-(\d+)$")
 LAYOUT = "expected are train/<class>/*.jpg|png and test/<class>/*.jpg|png"
 
@@ -24,19 +25,25 @@ class FolderSource(Source):
     root: str
     spans: tuple[str, ...]  # folders below root that hold the splits; "" for the root itself
     class_names: tuple[str, ...]
+    features: tuple[str, ...] = ()  # further ones to keep: none, or the span
 
     @classmethod
-    def open(cls, root: pathlib.Path, newest_spans: int = 0) -> FolderSource:
+    def open(cls, root: pathlib.Path, newest_spans: int = 0, features: tuple[str, ...] = ()) -> FolderSource:
         """Looks at the folders below `root`.
 
         Args:
             root: the folder.
             newest_spans: how many of its highest-numbered `span-N` folders to take; 0 for all.
+            features: further features to keep; a folder with spans has "span".
 
         Raises:
-            UserError: a split is missing or has no class.
+            UserError: a split is missing or has no class, or there is no such feature.
         """
         spans = newest(root, newest_spans)
+        known = (SPAN_KEY,) if spans != ("",) else ()
+        for key in features:
+            if key not in known:
+                raise UserError(f"data.features names {key}, but {root} has {' '.join(known) or 'no further ones'}.")
         classes: set[str] = set()
         for split in SPLITS:
             found = {name for span in spans for name in _subfolders(root / span / split)}
@@ -44,7 +51,7 @@ class FolderSource(Source):
                 missing = " or ".join(str(root / span / split) for span in spans[:3])
                 raise UserError(f"There is no class folder in {missing}: {LAYOUT}.")
             classes |= found
-        return cls(root=str(root), spans=spans, class_names=tuple(sorted(classes)))
+        return cls(root=str(root), spans=spans, class_names=tuple(sorted(classes)), features=features)
 
     def shards(self) -> list[Shard]:
         return [
@@ -56,6 +63,7 @@ class FolderSource(Source):
 
     def read(self, shard: Shard) -> Iterator[Record | BadRecord]:
         label = self.class_names.index(shard.class_name)
+        kept = dict.fromkeys(self.features, pathlib.PurePath(shard.name).parts[0])
         for name in sorted(_images(pathlib.Path(self.root, shard.name))):
             where = os.path.join(shard.name, name)
             try:
@@ -63,7 +71,7 @@ class FolderSource(Source):
             except OSError as problem:
                 yield BadRecord(where, problem.strerror or "cannot be read")
                 continue
-            yield Record(image=data, label=label, id=where)
+            yield Record(image=data, label=label, id=where, features=kept)
 
     def ignored(self) -> dict[str, int]:
         counts: dict[str, int] = {}
