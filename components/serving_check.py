@@ -6,6 +6,7 @@ with real images through the signature that users will call.
 
 import base64
 import io
+import itertools
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
 import PIL.Image
 import tensorflow as tf
@@ -47,7 +49,7 @@ def ServingCheck(
     """
     del code
     path = path_utils.serving_model_path(model.uri)
-    requests = make_requests(read_examples(examples, "test", images))
+    requests = make_requests(list(itertools.islice(read_records(examples, "test"), images)))
     result, problems = run_probe(path, requests)
     if result:
         problems += judge(result, max_latency_ms)
@@ -65,11 +67,11 @@ def ServingCheck(
         file.write("")
 
 
-def read_examples(examples: Examples, split: str, count: int) -> list[bytes]:
-    """The first `count` serialized tf.Examples of a split."""
+def read_records(examples: Examples, split: str) -> Iterator[bytes]:
+    """The serialized tf.Examples of a split."""
     files = sorted(fileio.glob(os.path.join(artifact_utils.get_split_uri([examples], split), "*")))
     compression = "GZIP" if files[0].endswith(".gz") else ""
-    return list(tf.data.TFRecordDataset(files, compression).take(count).as_numpy_iterator())
+    return tf.data.TFRecordDataset(files, compression).as_numpy_iterator()
 
 
 def make_requests(examples: list[bytes]) -> dict[str, dict[str, str]]:

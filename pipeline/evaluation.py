@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
+from components import tfma_metrics
+from components.evaluator import BASELINE, CANDIDATE
 from pipeline import settings
 from trainer import features
 
-CANDIDATE, BASELINE = "candidate", "baseline"
 ACCURACY, LOSS, TOP, MATRIX = "accuracy", "loss", "top_3_accuracy", "confusion_matrix"
+AUC, CALIBRATION = "auc", "calibration"
 
 
-def eval_config(gates: settings.Gates) -> config_pb2.EvalConfig:
+def eval_config(gates: settings.Gates, evaluation: settings.Evaluation) -> config_pb2.EvalConfig:
     """The metrics, the slices and all gates, so that the blessing is TFX's own."""
     accuracy = config_pb2.MetricConfig(
         class_name="SparseCategoricalAccuracy",
@@ -35,7 +38,10 @@ def eval_config(gates: settings.Gates) -> config_pb2.EvalConfig:
         config_pb2.MetricConfig(class_name="SparseCategoricalCrossentropy", config=f'"name": "{LOSS}"'),
         config_pb2.MetricConfig(class_name="SparseTopKCategoricalAccuracy", config=f'"name": "{TOP}", "k": 3'),
         config_pb2.MetricConfig(class_name="MultiClassConfusionMatrixPlot", config=f'"name": "{MATRIX}"'),
+        _ours(tfma_metrics.OneVersusRestAUC, AUC),
+        _ours(tfma_metrics.TopLabelCalibration, CALIBRATION),
     ]
+    slices = [(), (features.CLASS_NAME,), *(tuple(names.split(",")) for names in evaluation.slices)]
     models = [
         config_pb2.ModelSpec(
             name=name,
@@ -47,9 +53,13 @@ def eval_config(gates: settings.Gates) -> config_pb2.EvalConfig:
     ]
     return config_pb2.EvalConfig(
         model_specs=models,
-        slicing_specs=[config_pb2.SlicingSpec(), config_pb2.SlicingSpec(feature_keys=[features.CLASS_NAME])],
+        slicing_specs=[config_pb2.SlicingSpec(feature_keys=names) for names in slices],
         metrics_specs=[config_pb2.MetricsSpec(metrics=[accuracy, *others])],
     )
+
+
+def _ours(metric: type, name: str) -> config_pb2.MetricConfig:
+    return config_pb2.MetricConfig(class_name=metric.__name__, module=metric.__module__, config=f'"name": "{name}"')
 
 
 def _gate(where: config_pb2.SlicingSpec, floor: float, drop: float) -> config_pb2.PerSliceMetricThreshold:
@@ -58,6 +68,16 @@ def _gate(where: config_pb2.SlicingSpec, floor: float, drop: float) -> config_pb
     threshold.change_threshold.direction = config_pb2.MetricDirection.HIGHER_IS_BETTER
     threshold.change_threshold.absolute.value = -drop
     return config_pb2.PerSliceMetricThreshold(slicing_specs=[where], threshold=threshold)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """The measurements in one slice: value of each feature -> the value that its examples have in common."""
+
+    values: dict[str, str]
+    count: int
+    accuracy: float
+    loss: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +90,9 @@ class Evaluation:
         recalls: class name -> accuracy within the slice of that true class.
         counts: class name -> its test examples.
         matrix: [true class][predicted class] counts, by label.
+        auc: area under the ROC curve of each class against the rest, by label; NaN where there is none.
+        calibration: (examples, sum of the highest probability, right ones) in equal bins of that probability.
+        slices: all other slices.
     """
 
     count: int
@@ -79,6 +102,9 @@ class Evaluation:
     recalls: dict[str, float]
     counts: dict[str, int]
     matrix: list[list[int]]
+    auc: list[float]
+    calibration: list[list[float]]
+    slices: list[Slice]
 
 
 def load(path: str, model: str = CANDIDATE) -> Evaluation | None:
@@ -88,28 +114,46 @@ def load(path: str, model: str = CANDIDATE) -> Evaluation | None:
         result = tfma.load_eval_result(path)  # a model that was evaluated alone has no name there
     if not result.slicing_metrics:
         return None
-    recalls, counts, overall = {}, {}, {}
-    for slice_key, outputs in result.slicing_metrics:
-        values = {name: _number(value) for name, value in outputs[""][""].items()}
-        if slice_key:
-            recalls[slice_key[0][1]] = values[ACCURACY]
-            counts[slice_key[0][1]] = int(values["example_count"])
+    found = {slice_key: outputs[""][""] for slice_key, outputs in result.slicing_metrics}
+    overall = found.pop(())
+    by_class, others = {}, []
+    for slice_key, values in found.items():
+        names = {name: value if isinstance(value, str) else str(value) for name, value in slice_key}
+        part = Slice(names, round(_number(values["example_count"])), _number(values[ACCURACY]), _number(values[LOSS]))
+        if list(names) == [features.CLASS_NAME]:
+            by_class[names[features.CLASS_NAME]] = part
         else:
-            overall = values
+            others.append(part)
     plots = next(outputs for slice_key, outputs in result.plots if not slice_key)
+    calibration = _array(overall.get(CALIBRATION, {}))
     return Evaluation(
-        count=int(overall["example_count"]),
-        accuracy=overall[ACCURACY],
-        loss=overall[LOSS],
-        top_3_accuracy=overall[TOP],
-        recalls=recalls,
-        counts=counts,
+        count=round(_number(overall["example_count"])),
+        accuracy=_number(overall[ACCURACY]),
+        loss=_number(overall[LOSS]),
+        top_3_accuracy=_number(overall[TOP]),
+        recalls={name: part.accuracy for name, part in by_class.items()},
+        counts={name: part.count for name, part in by_class.items()},
         matrix=_matrix(plots[""][""]),
+        auc=_array(overall.get(AUC, {})).tolist(),
+        calibration=calibration.reshape(-1, 3).tolist(),
+        slices=others,
     )
+
+
+def measured(path: str) -> dict[str, dict | str | None]:
+    """An Evaluator's result as plain data: "candidate" and "baseline", as `Evaluation` or None, and its path."""
+    loaded = {name: load(path, name) for name in (CANDIDATE, BASELINE)}
+    return {name: dataclasses.asdict(found) if found else None for name, found in loaded.items()} | {
+        "evaluation": path
+    }
 
 
 def _number(value: Mapping) -> float:
     return float(next((v for k, v in value.items() if k in ("doubleValue", "boundedValue")), float("nan")))
+
+
+def _array(value: Mapping) -> np.ndarray:
+    return np.array(value.get("arrayValue", {}).get("float64Values", []), float)
 
 
 def _matrix(plots: Mapping) -> list[list[int]]:

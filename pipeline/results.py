@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipeline import gates
-from pipeline.settings import Settings
+from pipeline.settings import Evaluation, Settings
 
-VERSION = 1  # of the form of results.json
+VERSION = 2  # of the form of results.json
 
 
 def evaluate(summary: Mapping, settings: Settings) -> dict | None:
-    """The evaluation part of the results: overall, per class, gates; None if Evaluator did not run.
+    """The evaluation part of the results, in the form of `components.report.schema.Evaluation`.
 
     Args:
         summary: from pipeline.lineage.summarise.
         settings: whose gates the model was judged by.
+
+    Returns:
+        None if Evaluator did not run.
     """
     candidate, baseline = summary.get("candidate"), summary.get("baseline")
     if not candidate:
@@ -30,18 +33,26 @@ def evaluate(summary: Mapping, settings: Settings) -> dict | None:
         baseline["accuracy"] if baseline else None,
         baseline["recalls"] if baseline else None,
     )
-    low, high = wilson(candidate["accuracy"], candidate["count"])
+    rows = classes(candidate, baseline, summary["data"]["class_names"], judged)
+    bins = calibration(candidate["calibration"])
+    error = sum(b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["count"]) / candidate["count"]
     return {
         "count": candidate["count"],
         "accuracy": candidate["accuracy"],
-        "accuracy_interval": [low, high],
-        "baseline_accuracy": baseline["accuracy"] if baseline else None,
+        "accuracy_interval": list(wilson(candidate["accuracy"], candidate["count"])),
         "loss": candidate["loss"],
         "top_3_accuracy": candidate["top_3_accuracy"],
-        "classes": classes(candidate, baseline, summary["data"]["class_names"], judged),
-        "confusion_matrix": candidate["matrix"],
+        "macro_f1": sum(row["f1"] or 0 for row in rows) / len(rows),
+        "calibration_error": error,
+        "baseline_accuracy": baseline["accuracy"] if baseline else None,
+        "baseline_loss": baseline["loss"] if baseline else None,
+        "classes": rows,
         "class_names": summary["data"]["class_names"],
-        "gates": [{**vars(gate), "words": gate.words()} for gate in judged],
+        "confusion_matrix": candidate["matrix"],
+        "calibration": bins,
+        "slices": slices(candidate["slices"], baseline["slices"] if baseline else (), settings.evaluation),
+        "smallest_slice": settings.evaluation.smallest_slice,
+        "gates": [{**vars(gate), "value": none_if_nan(gate.value), "words": gate.words()} for gate in judged],
         "blessed": summary["blessed"],
         "path": summary["evaluation"],
     }
@@ -55,15 +66,15 @@ def classes(candidate: Mapping, baseline: Mapping | None, names: list[str], judg
     """
     matrix = candidate["matrix"]
     failed = {gate.what for gate in judged if not gate.passed}
+    predictions = [sum(column) for column in zip(*matrix, strict=True)]
     rows = []
     for label, name in enumerate(names):
         if name not in candidate["recalls"]:
             continue
         recall, count = candidate["recalls"][name], candidate["counts"][name]
-        predicted = sum(row[label] for row in matrix) if label < len(matrix) else 0
+        predicted = predictions[label] if label < len(matrix) else 0
         correct = matrix[label][label] if label < len(matrix) else 0
-        precision = correct / predicted if predicted else float("nan")
-        both = precision + recall
+        precision = correct / predicted if predicted else None
         wrong = [(n, other) for other, n in enumerate(matrix[label]) if other != label] if label < len(matrix) else []
         most, other = max(wrong, key=lambda pair: (pair[0], -pair[1]), default=(0, 0))
         rows.append(
@@ -72,8 +83,10 @@ def classes(candidate: Mapping, baseline: Mapping | None, names: list[str], judg
                 "count": count,
                 "recall": recall,
                 "recall_interval": list(wilson(recall, count)),
-                "precision": none_if_nan(precision),
-                "f1": none_if_nan(2 * precision * recall / both if both else float("nan")),
+                "precision": precision,
+                # The harmonic mean of both, in the form that is 0 for a class that is never predicted.
+                "f1": 2 * correct / (predicted + count),
+                "auc": none_if_nan(candidate["auc"][label]) if label < len(candidate["auc"]) else None,
                 "baseline_recall": baseline["recalls"].get(name) if baseline else None,
                 "mostly_taken_for": names[other] if most else None,
                 "mostly_taken_for_count": most,
@@ -81,6 +94,49 @@ def classes(candidate: Mapping, baseline: Mapping | None, names: list[str], judg
             }
         )
     return sorted(rows, key=lambda row: (row["recall"], row["class_name"]))
+
+
+def calibration(counted: Sequence[Sequence[float]]) -> list[dict]:
+    """The bins of the reliability diagram, from (examples, sum of the highest probability, right ones) of each."""
+    return [
+        {
+            "low": number / len(counted),
+            "high": (number + 1) / len(counted),
+            "count": round(count),
+            "confidence": confidence / count if count else None,
+            "accuracy": right / count if count else None,
+        }
+        for number, (count, confidence, right) in enumerate(counted)
+    ]
+
+
+def slices(candidate: Sequence[Mapping], baseline: Sequence[Mapping], settings: Evaluation) -> list[dict]:
+    """The slices of `evaluation.slices`, each group with its worst accuracy first, those too small at its end."""
+    before = {tuple(sorted(part["values"].items())): part["accuracy"] for part in baseline}
+    groups: dict[tuple[str, ...], list[dict]] = {tuple(names.split(",")): [] for names in settings.slices}
+    order = {tuple(sorted(names)): names for names in groups}  # TFMA puts the names in its own order
+    for part in candidate:
+        names = order.get(tuple(sorted(part["values"])))
+        if names is None:
+            continue
+        groups[names].append(
+            {
+                "values": [part["values"][name] for name in names],
+                "count": part["count"],
+                "accuracy": part["accuracy"],
+                "accuracy_interval": list(wilson(part["accuracy"], part["count"])),
+                "loss": none_if_nan(part["loss"]),
+                "baseline_accuracy": before.get(tuple(sorted(part["values"].items()))),
+                "too_small": part["count"] < settings.smallest_slice,
+            }
+        )
+    return [
+        {
+            "features": list(names),
+            "rows": sorted(rows, key=lambda row: (row["too_small"], row["accuracy"], row["values"])),
+        }
+        for names, rows in groups.items()
+    ]
 
 
 def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -104,6 +160,8 @@ def verdict(results: Mapping) -> str:
     if state == "pushed":
         again = " (from an earlier run)" if results["nodes"].get("Pusher", {}).get("state") == "cached" else ""
         return f"pushed{again}" + (f": all {len(part['gates'])} gates passed" if part else "")
+    if state == "cleared":
+        return f"cleared to be pushed: all {len(part['gates'])} gates passed, and the model serves"
     if state == "not pushed":
         failed = [gate["words"] for gate in (part or {"gates": []})["gates"] if not gate["passed"]]
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""

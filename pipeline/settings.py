@@ -45,10 +45,23 @@ class Data(Group):
     validation_share: float = Field(0.1, gt=0, lt=1, description="held out of train, by a hash of the pixels")
     max_bad_share: Share = Field(0.01, description="share of unreadable examples that is dropped with a warning")
     newest_spans: int = Field(0, ge=0, description="of a folder with span-N folders, take the newest N; 0: all")
+    features: tuple[typing.Annotated[str, Field(pattern=r"^\w+$")], ...] = Field(
+        (),
+        description="further features to keep, for slices: of TensorFlow Datasets any single value, of spans: span",
+    )
     version: str = Field("auto", description="identifies the data for the cache; auto: look at the files")
     max_label_skew: Share = Field(0.1, description="largest change of a class's share between train and test")
     max_label_drift: Share = Field(0.1, description="largest change of a class's share since the last run")
     update_schema: bool = Field(False, description="infer the stored schema anew from this run's data")
+
+    @pydantic.field_validator("features", mode="after")
+    @classmethod
+    def _are_further(cls, features: tuple[str, ...]) -> tuple[str, ...]:
+        taken = {"image", "label", "class_name", "id", "brightness", "contrast", "size", "width", "height"}
+        for name in features:
+            if name in taken or features.count(name) > 1:
+                raise ValueError(f"{name} is there already")
+        return features
 
 
 class Preprocessing(Group):
@@ -100,6 +113,29 @@ class Gates(Group):
     max_class_recall_drop: Share = Field(0.1, description="allowed loss of any class's recall against the baseline")
 
 
+class Evaluation(Group):
+    """How the test split is divided for the report (Evaluator, EvaluationReport)."""
+
+    slices: tuple[typing.Annotated[str, Field(pattern=r"^\w+(,\w+)*$")], ...] = Field(
+        ("brightness", "class_name,brightness"),
+        description="besides the classes: a feature of the examples, brightness, contrast or size; comma: a cross",
+    )
+    smallest_slice: int = Field(30, ge=1, description="slices with fewer examples are marked: not to be judged by")
+
+    @pydantic.field_validator("slices", mode="after")
+    @classmethod
+    def _are_slices(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
+        seen = [sorted(names.split(",")) for names in slices]
+        for names, parts in zip(slices, seen, strict=True):
+            if parts == ["class_name"]:
+                raise ValueError("class_name alone is always evaluated; leave it out")
+            if len(set(parts)) < len(parts) or seen.count(parts) > 1:
+                raise ValueError(f"{names} is there twice")
+            if {"id", "image"} & set(parts):
+                raise ValueError(f"{names}: every example is a slice of its own then")
+        return slices
+
+
 class Serving(Group):
     """The check of the exported model in a fresh process, before the push (ServingCheck)."""
 
@@ -130,6 +166,7 @@ class Settings(Group):
     model: Model = Model()
     training: Training = Training()
     gates: Gates = Gates()
+    evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
     push: Push = Push()
     beam: Beam = Beam()

@@ -60,6 +60,7 @@ def test_per_class_results_equal_scikit_learns():
         "matrix": matrix.tolist(),
         "recalls": {name: matrix[k, k] / matrix[k].sum() for k, name in enumerate(names)},
         "counts": {name: int(matrix[k].sum()) for k, name in enumerate(names)},
+        "auc": [0.9, 0.8, math.nan, 0.7],
     }
     rows = results.classes(candidate, None, names, [])
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(true, predicted)
@@ -68,11 +69,12 @@ def test_per_class_results_equal_scikit_learns():
         label = names.index(row["class_name"])
         assert row["precision"] == pytest.approx(precision[label])
         assert row["f1"] == pytest.approx(f1[label])
+        assert row["auc"] == [0.9, 0.8, None, 0.7][label]
         wrong = np.where(np.arange(4) == label, -1, matrix[label])
         assert row["mostly_taken_for"] == names[int(wrong.argmax())]
 
 
 def test_a_class_that_is_never_predicted_has_no_precision():
-    candidate = {"matrix": [[0, 3], [0, 5]], "recalls": {"a": 0.0, "b": 1.0}, "counts": {"a": 3, "b": 5}}
+    candidate = {"matrix": [[0, 3], [0, 5]], "recalls": {"a": 0.0, "b": 1.0}, "counts": {"a": 3, "b": 5}, "auc": []}
     worst = results.classes(candidate, None, ["a", "b"], [])[0]
-    assert (worst["class_name"], worst["precision"], worst["f1"]) == ("a", None, None)
+    assert (worst["class_name"], worst["precision"], worst["f1"]) == ("a", None, 0)

@@ -1,0 +1,141 @@
+"""Metrics that TFMA lacks, in TFMA's own form: one-versus-rest AUC of every class, and top-label calibration.
+
+TFMA computes an AUC per class too, but each class costs it as much as all other metrics together (7.9 s instead of
+4.5 s for 10 classes and 5,000 examples), and its thresholds are spaced evenly over the probabilities, where a
+confident network has nearly everything in the first and the last bucket.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow_model_analysis as tfma
+
+BUFFER = 1024  # examples that are kept as they are before they are counted together
+STEPS, RANGE = 256, 20.0  # histogram of the log-odds: cells of 1/256 between -20 and 20
+CELLS = int(2 * RANGE * STEPS) + 1
+BINS = 15  # of confidence, as in Guo et al. 2017
+
+
+class OneVersusRestAUC(tfma.metrics.Metric):
+    """For each class, the area under the ROC curve of its probability: this class against all others.
+
+    The value is float64 [classes], NaN for a class that has no example or nothing else; empty where all examples are
+    of one class, as in the slice of a class. It is the probability that an example of the class gets a higher
+    probability than one of another class (Hanley and McNeil 1982); ties count half. Probabilities are compared to
+    1/256 of their log-odds, so that memory does not grow with the examples.
+    """
+
+    def __init__(self, name: str = "auc") -> None:
+        super().__init__(tfma.metrics.merge_per_key_computations(_computations(_AUC)), name=name)
+
+
+class TopLabelCalibration(tfma.metrics.Metric):
+    """How often the most probable class is right, by its probability: the data of a reliability diagram.
+
+    The value is float64 [bins, 3], one after the other in a flat array: in each of 15 equal bins (low, high] of the
+    highest probability, the number of examples, the sum of that probability, and how many were right (Guo et al.
+    2017, On Calibration of Modern Neural Networks).
+    """
+
+    def __init__(self, name: str = "calibration") -> None:
+        super().__init__(tfma.metrics.merge_per_key_computations(_computations(_Calibration)), name=name)
+
+
+def _computations(combiner: type) -> Any:
+    def make(
+        name: str, model_name: str = "", output_name: str = "", example_weighted: bool = False
+    ) -> list[tfma.metrics.MetricComputation]:
+        key = tfma.metrics.MetricKey(
+            name=name, model_name=model_name, output_name=output_name, example_weighted=example_weighted
+        )
+        return [tfma.metrics.MetricComputation(keys=[key], preprocessors=None, combiner=combiner(key))]
+
+    return make
+
+
+class _Combiner(beam.CombineFn):
+    """Collects labels and probabilities, and folds them into a state when there are enough."""
+
+    def __init__(self, key: tfma.metrics.MetricKey) -> None:
+        self._key = key
+
+    def create_accumulator(self) -> tuple[list, np.ndarray | None]:
+        return [], None
+
+    def add_input(self, accumulator: tuple, element: tfma.metrics.StandardMetricInputs) -> tuple:
+        waiting, state = accumulator
+        label = element.get_labels(self._key.model_name, self._key.output_name)
+        probabilities = element.get_predictions(self._key.model_name, self._key.output_name)
+        waiting.append((int(np.ravel(label)[0]), np.ravel(probabilities)))
+        if len(waiting) < BUFFER:
+            return accumulator
+        return [], self._fold(waiting, state)
+
+    def merge_accumulators(self, accumulators: list[tuple]) -> tuple:
+        all_waiting, total = [], None
+        for waiting, state in accumulators:
+            all_waiting += waiting
+            if state is not None:
+                total = state if total is None else total + state
+            if len(all_waiting) >= BUFFER:
+                all_waiting, total = [], self._fold(all_waiting, total)
+        return all_waiting, total
+
+    def extract_output(self, accumulator: tuple) -> dict[tfma.metrics.MetricKey, np.ndarray]:
+        waiting, state = accumulator
+        if waiting:
+            state = self._fold(waiting, state)
+        return {self._key: self.value(state)}
+
+    def _fold(self, waiting: list, state: np.ndarray | None) -> np.ndarray:
+        counted = self.count(np.array([label for label, _ in waiting]), np.stack([p for _, p in waiting]))
+        return counted if state is None else state + counted
+
+    def count(self, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        """The state of some examples: labels int [n], probabilities float [n, classes]. States add up."""
+        raise NotImplementedError
+
+    def value(self, state: np.ndarray) -> np.ndarray:
+        """The metric of a state."""
+        raise NotImplementedError
+
+
+class _AUC(_Combiner):
+    """State: int64 [2, classes, cells], examples of other classes and of the class by their log-odds."""
+
+    def count(self, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        classes = probabilities.shape[1]
+        p = np.clip(probabilities.astype(np.float64), 1e-12, 1 - 1e-12)
+        cells = np.rint((np.clip(np.log(p / (1 - p)), -RANGE, RANGE) + RANGE) * STEPS).astype(np.int64)
+        of_class = labels[:, None] == np.arange(classes)
+        index = (of_class * classes + np.arange(classes)) * CELLS + cells
+        return np.bincount(index.ravel(), minlength=2 * classes * CELLS).reshape(2, classes, CELLS)
+
+    def value(self, state: np.ndarray) -> np.ndarray:
+        totals = state.sum(axis=2)
+        if np.count_nonzero(totals[1]) < 2:
+            return np.array([])
+        areas = np.full(state.shape[1], np.nan)
+        for label, (others, own) in enumerate(zip(*state, strict=True)):
+            pairs = totals[0, label] * totals[1, label]
+            if pairs:
+                below = np.cumsum(others) - others
+                areas[label] = float(own @ (below + others / 2)) / pairs
+        return areas
+
+
+class _Calibration(_Combiner):
+    """State: float64 [bins, 3]."""
+
+    def count(self, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        confidence = probabilities.max(axis=1).astype(np.float64)
+        right = probabilities.argmax(axis=1) == labels
+        bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+        columns = [np.bincount(bins, weights, BINS) for weights in (None, confidence, right.astype(np.float64))]
+        return np.stack(columns, axis=1)
+
+    def value(self, state: np.ndarray) -> np.ndarray:
+        return state.ravel()
