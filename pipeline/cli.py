@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable
 
@@ -39,6 +40,12 @@ def workdir_option(command: Callable) -> Callable:
     return click.option("--workdir", default=DEFAULT, show_default=True, metavar="DIR", help=text)(command)
 
 
+def format_option(command: Callable) -> Callable:
+    """Adds --format."""
+    forms = click.Choice(["table", "json", "csv"])
+    return click.option("--format", "form", type=forms, default="table", show_default=True)(command)
+
+
 def settings_options(command: Callable) -> Callable:
     """Adds --preset and --set."""
     changes = click.option(
@@ -48,6 +55,39 @@ def settings_options(command: Callable) -> Callable:
         "--preset", default="shapes10", show_default=True, metavar="NAME", help="A preset, or a YAML file like one."
     )
     return preset(changes(command))
+
+
+def write_csv(rows: list[dict]) -> None:
+    """Writes rows of one form to standard output."""
+    writer = csv.DictWriter(sys.stdout, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def flat(row: dict, features: list[str]) -> dict:
+    """The row of a class or slice for CSV: a column for each feature and for each end of an interval."""
+    made = dict(zip(features, row["values"], strict=True)) if "values" in row else {}
+    for key, value in row.items():
+        if key.endswith("_interval"):
+            stem = key.removesuffix("_interval")
+            made |= {f"{stem}_low": value[0], f"{stem}_high": value[1]}
+        elif key == "compared":
+            made |= {f"compared_{name}": number for name, number in (value or {}).items()}
+        elif key != "values":
+            made[key] = value
+    return made
+
+
+def write(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file that the user asked for. Raises UserError."""
+    import pathlib
+
+    from pipeline import files
+
+    try:
+        files.replace(pathlib.Path(path), content)
+    except OSError as problem:
+        raise UserError(f"{path} cannot be written: {problem.strerror}.") from None
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -116,6 +156,8 @@ def run(
         console.print(f"{verdict[0].upper()}{verdict[1:]}.", style="bold", markup=False, soft_wrap=True)
         if found.get("pushed"):
             console.print(f"Model: {found['pushed']['path']}", soft_wrap=True, markup=False)
+        if found.get("evaluation"):
+            console.print(f"Report: {folder / 'report.html'}", soft_wrap=True, markup=False)
     console.print(
         f"Run {found['run']}: {found['seconds']:.0f} s, peak memory {found['peak_memory_mb'] / 1024:.1f} GiB; "
         f"results and log: {folder}",
@@ -142,51 +184,194 @@ def runs(workdir: str) -> None:
 @main.command()
 @workdir_option
 @click.option("--run", "run_id", metavar="ID", help="A run's id or its beginning; the latest if not given.")
-@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-def slices(workdir: str, run_id: str | None, form: str) -> None:
-    """Show the per-class results of a run, worst class first."""
+@click.option("--compare", "other_id", metavar="RUN", help="Show the change since that run beside it.")
+@click.option("--slice", "names", metavar="NAME[,NAME]", help="Other slices than the classes, e.g. brightness.")
+@format_option
+def slices(workdir: str, run_id: str | None, other_id: str | None, names: str | None, form: str) -> None:
+    """Show the per-class results of a run, or those of other slices, worst first."""
+    from pipeline import compare
 
     found = Workdir(workdir).find(run_id, evaluated=True)
     part = found["evaluation"]
-    if form == "json":
-        overall = {key: part[key] for key in ("count", "accuracy", "accuracy_interval", "loss", "top_3_accuracy")}
-        click.echo(json.dumps({"run": found["run"], "overall": overall, "classes": part["classes"]}, indent=1))
-    elif form == "csv":
-        keys = [key for key in part["classes"][0] if key != "recall_interval"]
-        writer = csv.DictWriter(sys.stdout, [*keys, "recall_low", "recall_high"], extrasaction="ignore")
-        writer.writeheader()
-        for row in part["classes"]:
-            low, high = row["recall_interval"]
-            writer.writerow({**row, "recall_low": low, "recall_high": high})
-    else:
+    asked = [name.strip() for name in names.split(",")] if names else ["class_name"]
+    chosen = None if asked == ["class_name"] else compare.find_slices(part, asked)
+    features = chosen["features"] if chosen else asked
+    other, how, changes = None, [], None
+    if other_id:
+        other = Workdir(workdir).find(other_id, evaluated=True)
+        pairs, how = compare.meet(other, found)
+        (corrected,) = compare.correct([compare.changes(other, found, pairs, features)])
+        changes = {change.values: change for change in corrected}
+    if form == "table":
         from rich.console import Console
-        from rich.padding import Padding
 
         from pipeline import display
 
-        console = Console(highlight=False)
-        console.print(
-            f"Run {found['run']} ({found['preset']}): test accuracy {part['accuracy']:.2%}, n={part['count']:,}"
-        )
-        table = display.class_table(part["classes"], part["baseline_accuracy"] is not None)
-        console.print(Padding(table, (1, 0)))
-        display.gate_lines(console, part["gates"])
+        display.slices(Console(highlight=False), found, chosen, other, how, changes)
+        return
+    # Results of before AUC was measured shall have the same columns.
+    rows = [dict(row) for row in chosen["rows"]] if chosen else [{"auc": None, **row} for row in part["classes"]]
+    for row in rows if other else []:
+        change = changes.get(tuple(row["values"]) if chosen else (row["class_name"],))
+        row["compared"] = change.record() if change else None
+    keys = ("count", "accuracy", "accuracy_interval", "loss", "top_3_accuracy", "macro_f1", "calibration_error")
+    record = {"run": found["run"], "overall": {key: part.get(key) for key in keys}}
+    if other:
+        record |= {"compared_with": other["run"], "how": how}
+    kind = {"features": features, "slices": rows} if chosen else {"classes": rows}
+    if form == "json":
+        click.echo(json.dumps(record | kind, indent=1))
+    else:
+        write_csv([flat(row, features) for row in rows])
 
 
 @main.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--model", metavar="DIR", help="A pushed model; the latest one of the working directory if not given.")
+@click.argument("run_ids", nargs=-1, metavar="RUN RUN...")
 @workdir_option
-def predict(images: tuple[str, ...], model: str | None, workdir: str) -> None:
-    """Say what is in image files."""
+@click.option("--html", metavar="FILE", help="Write a page with all classes as well.")
+@format_option
+def compare(run_ids: tuple[str, ...], workdir: str, html: str | None, form: str) -> None:
+    """Say which classes got better or worse than in the first of these runs, beyond chance."""
+    from pipeline import compare
+
+    if len(run_ids) < 2:
+        raise UserError("Name two runs or more, the one to compare with first: alexnet compare RUN RUN.")
+    runs = [Workdir(workdir).find(run_id, evaluated=True) for run_id in run_ids]
+    found = compare.compare(runs)
+    if html:
+        write(html, compare.page(runs, found))
+    if form == "json":
+        click.echo(json.dumps({"comparisons": [part.record() for part in found]}, indent=1))
+    elif form == "csv":
+        write_csv([row for part in found for row in part.rows()])
+    else:
+        from rich.console import Console
+
+        from pipeline import display
+
+        display.comparison(Console(highlight=False), found)
+
+
+@main.command()
+@workdir_option
+@click.option("--name", metavar="DATA", help="The data, as results are filed; those of the latest run if not given.")
+@click.option("--png", metavar="FILE", help="Draw it as PNG.")
+@click.option("--svg", metavar="FILE", help="Draw it as SVG.")
+@click.option("--html", metavar="FILE", help="Write a page with all evaluations and classes.")
+@format_option
+def history(workdir: str, name: str | None, png: str | None, svg: str | None, html: str | None, form: str) -> None:
+    """Show accuracy and every class over all evaluations of the same data, oldest first."""
+    from pipeline import history
+
+    name, pasts = history.collect(Workdir(workdir).results(), name)
+    if png or svg:
+        from pipeline import figures
+
+        for path, kind in ((png, "png"), (svg, "svg")):
+            if path:
+                write(path, figures.save(figures.draw_history(pasts), kind))
+    if html:
+        write(html, history.page(name, pasts))
+    if form == "json":
+        click.echo(json.dumps(history.record(name, pasts), indent=1))
+    elif form == "csv":
+        write_csv(history.rows(pasts))
+    else:
+        from rich.console import Console
+
+        from pipeline import display
+
+        display.history(Console(highlight=False), name, pasts)
+
+
+@main.command()
+@workdir_option
+@click.option("--run", "run_id", metavar="ID", help="A run's id or its beginning; the latest if not given.")
+@click.option(
+    "--output", required=True, metavar="DIR", help="Where the files go; files of the same names are replaced."
+)
+def figures(workdir: str, run_id: str | None, output: str) -> None:
+    """Draw a run for papers and READMEs, as PNG and SVG: curves, confusion matrix, mistakes, reliability, classes."""
     import pathlib
 
-    from pipeline import predict as predictor
+    from pipeline import figures
+
+    place, folder = Workdir(workdir), pathlib.Path(output)
+    found = place.find(run_id, evaluated=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise UserError(f"--output {output}: {problem.strerror}; name a folder.") from None
+    made, missing = figures.draw(place, found)
+    for name, figure in made.items():
+        for kind in figures.KINDS:
+            path = folder / f"{name}.{kind}"
+            write(path, figures.save(figure, kind))
+            click.echo(path)
+    for name, why in missing.items():
+        click.echo(f"Left out {name}: {why}.", err=True)
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, metavar="N", help="Classes to name.")
+@click.option("--html", metavar="FILE", help="Write a page of the pictures with their predictions as well.")
+@click.option("--model", metavar="DIR", help="A pushed model; the latest one of the working directory if not given.")
+@workdir_option
+@format_option
+def predict(images: tuple[str, ...], top: int, html: str | None, model: str | None, workdir: str, form: str) -> None:
+    """Say what is in image files, and in all image files below folders.
+
+    Files in a folder with the name of a class are told right from wrong.
+
+    JSON is a list of {"path", "true_class_name" or null, "class_name", "probability", "top": [{"class_name",
+    "probability"}, ...]}. Files that cannot be read are named on standard error; then the exit code is 2.
+    """
+    import pathlib
 
     chosen = pathlib.Path(model) if model else Workdir(workdir).latest_push()
-    width = max(map(len, images))
-    for row in predictor.predict(images, chosen):
-        click.echo(f"{row['path']:<{width}}  {row['class_name']}  {row['probability']:.1%}")
+    if html and not pathlib.Path(html).absolute().parent.is_dir():  # said at once, not when all is done
+        raise UserError(f"--html {html}: there is no such folder.")
+    from pipeline import predict_output
+
+    unreadable, page = predict_output.run(images, chosen, top, form, bool(html))
+    if html:
+        write(html, page)
+        click.echo(f"Pictures: {html}", err=form != "table")
+    for file in unreadable:
+        click.echo(f"alexnet: {predict_output.plain(file.sentence)}", err=True)
+    if unreadable:
+        sys.exit(USER_ERROR)
+
+
+@main.command()
+@workdir_option
+@click.option("--run", "run_id", metavar="ID", help="A run's id or its beginning; the latest if not given.")
+@click.option("--output", metavar="FILE", help="Copy the page there; a name that ends in .json takes the data.")
+@click.option("--open", "opened", is_flag=True, help="Show it in the browser.")
+@click.option("--schema", is_flag=True, help="Print the form of report.json as JSON Schema, and nothing else.")
+def report(workdir: str, run_id: str | None, output: str | None, opened: bool, schema: bool) -> None:
+    """Find the report of a run, or make it: one HTML file with everything about its evaluation."""
+    import pathlib
+    import shutil
+
+    from pipeline import report as reports
+
+    if schema:
+        click.echo(json.dumps(reports.schema.Report.model_json_schema(), indent=1))
+        return
+    place = Workdir(workdir)
+    path = reports.find(place, place.find(run_id, evaluated=True))
+    if output:
+        target = pathlib.Path(output).expanduser()
+        try:
+            shutil.copyfile(path.with_suffix(target.suffix) if target.suffix == ".json" else path, target)
+        except (OSError, shutil.SameFileError) as problem:
+            raise UserError(f"--output {output}: {getattr(problem, 'strerror', None) or problem}.") from None
+        path = target.resolve()
+    click.echo(path)
+    if opened and click.launch(str(path)):
+        raise UserError(f"No browser could be started: open {path} in one.")
 
 
 @main.command()

@@ -76,7 +76,7 @@ class Workdir:
                 return matching[0]
             known = ", ".join(result["run"] for result in found[-5:]) or "none"
             how = "several runs match" if matching else "there is no such finished run"
-            raise UserError(f"--run {run_id}: {how} in {self.path}; the latest are {known}.")
+            raise UserError(f"Run {run_id}: {how} in {self.path}; the latest are {known}.")
         if not found:
             raise UserError(f"{self.path} holds no finished run yet: start one with `alexnet run`.")
         return found[-1]

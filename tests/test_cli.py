@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from conftest import encoded, picture, write_folder
+from run_data import LEVELS, examples, predict, write_run
 
 from pipeline import settings
 from pipeline.workdir import Workdir
@@ -46,7 +47,9 @@ def loaded_modules(*arguments):
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("name", ["", "run", "runs", "slices", "predict", "presets", "config"])
+@pytest.mark.parametrize(
+    "name", ["", "run", "runs", "slices", "compare", "history", "figures", "predict", "presets", "config"]
+)
 def test_help_is_there_and_loads_nothing_heavy(name):
     arguments = [name, "--help"] if name else ["--help"]
     assert "Usage: alexnet" in alexnet(*arguments).stdout
@@ -211,8 +214,53 @@ def test_slices_in_three_forms(story):
     assert all(float(line["recall"]) == row["recall"] for line, row in zip(lines, rows, strict=True))
 
 
+@pytest.fixture
+def reviewed(tmp_path):
+    """--workdir and a working directory with two evaluated runs."""
+    split = examples(CLASSES, 120)
+    for number, skill in enumerate((0.6, 0.9), 1):
+        write_run(Workdir(tmp_path), f"2026010{number}-000000", predict(split, skill, number))
+    return ["--workdir", tmp_path]
+
+
+def test_slices_beside_another_run(reviewed):
+    beside = ["slices", *reviewed, "--compare", "20260101"]
+    told = json.loads(alexnet(*beside, "--format", "json").stdout)
+    assert (told["run"], told["compared_with"]) == ("20260102-000000", "20260101-000000")
+    assert "McNemar" in told["how"][0]
+    for row in told["classes"]:
+        compared = row["compared"]
+        assert compared["change"] == pytest.approx(row["recall"] - compared["first_share"])
+        assert compared["verdict"] == "better"
+    lines = list(csv.DictReader(alexnet(*beside, "--format", "csv").stdout.splitlines()))
+    assert [float(line["compared_p"]) for line in lines] == [row["compared"]["p"] for row in told["classes"]]
+    assert alexnet(*beside).stdout.count("▲ better") == 2
+
+
+@pytest.mark.parametrize("names", ["class_name,brightness", "brightness, class_name"])
+def test_other_slices_in_three_forms(reviewed, names):
+    asked = ["slices", *reviewed, "--slice", names]
+    told = json.loads(alexnet(*asked, "--format", "json").stdout)
+    assert told["features"] == ["class_name", "brightness"]
+    assert {tuple(row["values"]) for row in told["slices"]} == {(name, level) for name in CLASSES for level in LEVELS}
+    lines = list(csv.DictReader(alexnet(*asked, "--format", "csv").stdout.splitlines()))
+    assert [[line["class_name"], line["brightness"]] for line in lines] == [row["values"] for row in told["slices"]]
+    assert {"count", "accuracy", "accuracy_low", "accuracy_high", "too_small"} <= set(lines[0])
+    table = alexnet(*asked, "--compare", "20260101").stdout
+    assert all(name in table for name in (*CLASSES, *LEVELS, "verdict"))
+
+
+def test_slices_that_were_not_evaluated_are_a_users_mistake(reviewed):
+    done = alexnet("slices", *reviewed, "--slice", "size")
+    assert done.returncode == 2
+    said = "alexnet: --slice size: it was evaluated on class_name, brightness, class_name,brightness"
+    assert done.stderr.startswith(said)
+    assert "evaluation.slices" in done.stderr
+    assert alexnet("slices", *reviewed, "--slice", "class_name").stdout == alexnet("slices", *reviewed).stdout
+
+
 def test_reading_results_loads_nothing_heavy(story):
-    for arguments in (["runs"], ["slices"]):
+    for arguments in (["runs"], ["slices"], ["history"]):
         loaded = loaded_modules(*arguments, "--workdir", str(story["workdir"].path))
         assert not {"tensorflow", "tfx", "apache_beam", "numpy"} & loaded
 
@@ -222,16 +270,37 @@ def test_predict(story, tmp_path):
     image.write_bytes(encoded(picture(5, (100, 80)), "JPEG"))
     done = alexnet("predict", image, "--workdir", story["workdir"].path)
     assert done.returncode == 0, done.stderr
-    assert any(f"  {name}  " in done.stdout for name in CLASSES)
+    assert all(f"  {name}  " in done.stdout for name in CLASSES)
     assert done.stderr == ""
+
+
+def test_predict_a_folder_of_labelled_images(story, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("nonsense")
+    page = tmp_path / "page.html"
+    asked = ["predict", story["images"] / "test", bad, "--top", 1, "--html", page, "--format", "json"]
+    done = alexnet(*asked, "--workdir", story["workdir"].path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"Pictures: {page}",
+        f"alexnet: {bad} is no image that can be read: not an image.",
+    ]
+    rows = json.loads(done.stdout)
+    assert [row["true_class_name"] for row in rows] == [name for name in sorted(CLASSES) for _ in range(20)]
+    assert page.read_text().count("<figure") == 40
 
 
 def test_predict_names_what_is_no_image(story, tmp_path):
     bad = tmp_path / "bad.jpg"
     bad.write_text("nonsense")
-    done = alexnet("predict", bad, "--workdir", story["workdir"].path)
-    assert done.returncode == 2
-    assert f"{bad} is no image" in done.stderr
-    done = alexnet("predict", tmp_path / "missing.jpg", "--workdir", story["workdir"].path)
-    assert done.returncode == 2
-    assert "cannot be read" in done.stderr
+    work = ["--workdir", story["workdir"].path]
+    for arguments, said in (
+        ([bad], f"{bad} is no image"),
+        ([tmp_path / "missing.jpg"], "does not exist"),
+        ([bad, "--html", tmp_path / "nowhere" / "x.html"], "there is no such folder"),
+        ([bad, "--model", tmp_path], "is not a model that this pipeline exported"),
+    ):
+        done = alexnet("predict", *arguments, *work)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
