@@ -104,7 +104,13 @@ class _Combiner(beam.CombineFn):
 
 
 class _AUC(_Combiner):
-    """State: int64 [2, classes, cells], examples of other classes and of the class by their log-odds."""
+    """State: uint32 [2, classes, cells], examples of other classes and of the class by their log-odds."""
+
+    def extract_output(self, accumulator: tuple) -> dict[tfma.metrics.MetricKey, np.ndarray]:
+        waiting, state = accumulator
+        if state is None and len({label for label, _ in waiting}) < 2:
+            return {self._key: np.array([])}  # the slice of a class: not worth a histogram of all classes
+        return super().extract_output(accumulator)
 
     def count(self, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         classes = probabilities.shape[1]
@@ -112,18 +118,19 @@ class _AUC(_Combiner):
         cells = np.rint((np.clip(np.log(p / (1 - p)), -RANGE, RANGE) + RANGE) * STEPS).astype(np.int64)
         of_class = labels[:, None] == np.arange(classes)
         index = (of_class * classes + np.arange(classes)) * CELLS + cells
-        return np.bincount(index.ravel(), minlength=2 * classes * CELLS).reshape(2, classes, CELLS)
+        counts = np.bincount(index.ravel(), minlength=2 * classes * CELLS).astype(np.uint32)
+        return counts.reshape(2, classes, CELLS)
 
     def value(self, state: np.ndarray) -> np.ndarray:
-        totals = state.sum(axis=2)
+        totals = state.sum(axis=2, dtype=np.int64)
         if np.count_nonzero(totals[1]) < 2:
             return np.array([])
         areas = np.full(state.shape[1], np.nan)
         for label, (others, own) in enumerate(zip(*state, strict=True)):
             pairs = totals[0, label] * totals[1, label]
             if pairs:
-                below = np.cumsum(others) - others
-                areas[label] = float(own @ (below + others / 2)) / pairs
+                below = np.cumsum(others, dtype=np.float64) - others / 2
+                areas[label] = float(own @ below) / pairs
         return areas
 
 

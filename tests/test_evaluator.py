@@ -219,4 +219,10 @@ def test_a_slice_of_one_class_has_no_auc():
     from components import tfma_metrics
 
     metric = tfma_metrics._AUC(tfma.metrics.MetricKey("auc"))
-    assert metric.value(metric.count(np.zeros(5, int), np.full((5, 3), 1 / 3))).size == 0
+    for count in (5, 3000):
+        accumulator = metric.create_accumulator()
+        for _ in range(count):
+            element = {"labels": np.array([1]), "predictions": np.array([0.2, 0.3, 0.5])}
+            accumulator = metric.add_input(accumulator, tfma.metrics.StandardMetricInputs(element))
+        (value,) = metric.extract_output(accumulator).values()
+        assert value.size == 0
