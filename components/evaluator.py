@@ -152,7 +152,8 @@ def evaluate(
 
 def _check_slices(config: config_pb2.EvalConfig, example: bytes) -> None:
     """Raises UserError if the examples lack a feature to slice by; TFMA would just leave the slices out."""
-    known = {*tf.train.Example.FromString(example).features.feature, *derived_features.NAMES} - {features.IMAGE}
+    known = {*tf.train.Example.FromString(example).features.feature, *derived_features.NAMES}
+    known -= {features.IMAGE, features.ID}
     for spec in config.slicing_specs:
         for key in spec.feature_keys:
             if key not in known:

@@ -50,6 +50,15 @@ class PreviousBlessedModelStrategy(resolver.ResolverStrategy):
         }
 
 
+class PreviousReportStrategy(resolver.ResolverStrategy):
+    """`report`: the latest that is older than the current evaluation; none at first."""
+
+    def resolve_artifacts(
+        self, store: ml_metadata.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
+        return {"report": latest(before(input_dict)["report"]), CURRENT: input_dict[CURRENT]}
+
+
 def before(input_dict: dict[str, list[types.Artifact]]) -> dict[str, list[types.Artifact]]:
     """The other artifacts that are older than every current one."""
     first = min((artifact.id for artifact in input_dict[CURRENT]), default=0)

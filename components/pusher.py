@@ -14,15 +14,19 @@ import uuid
 from typing import Any
 
 from tfx import types
-from tfx.components.pusher import component as tfx_component
 from tfx.components.pusher import executor as tfx_pusher
-from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base import base_component, executor_spec
 from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
-from tfx.types import artifact_utils, standard_component_specs
+from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import io_utils, proto_utils
 
+from components.evaluation_report import Report
+from components.report import build
+
 RECORD = os.path.join("assets.extra", "pushed.json")
+CARD = os.path.join("assets.extra", build.CARD)
+REPORT = "report"
 
 
 class Executor(tfx_pusher.Executor):
@@ -41,21 +45,48 @@ class Executor(tfx_pusher.Executor):
             return
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
-        path, version = push(self.GetModelPath(input_dict), destination.filesystem.base_directory)
+        reports = input_dict.get(REPORT)
+        card = os.path.join(reports[0].uri, build.CARD) if reports else None
+        path, version = push(self.GetModelPath(input_dict), destination.filesystem.base_directory, card)
         self._MarkPushed(pushed, pushed_destination=path, pushed_version=version)
 
 
-class Pusher(tfx_component.Pusher):
-    """TFX's Pusher with the executor above."""
+class PusherSpec(component_spec.ComponentSpec):
+    """The interface of TFX's Pusher, and the report whose model card goes with the model."""
 
+    PARAMETERS = standard_component_specs.PusherSpec.PARAMETERS
+    INPUTS = {
+        **standard_component_specs.PusherSpec.INPUTS,
+        REPORT: component_spec.ChannelParameter(type=Report, optional=True),
+    }
+    OUTPUTS = standard_component_specs.PusherSpec.OUTPUTS
+
+
+class Pusher(base_component.BaseComponent):
+    """TFX's Pusher with the executor and the interface above."""
+
+    SPEC_CLASS = PusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
+    def __init__(self, push_destination: pusher_pb2.PushDestination, **inputs: types.BaseChannel) -> None:
+        """Args:
+        push_destination: with `filesystem.base_directory`.
+        **inputs: of `PusherSpec`.
+        """
+        pushed = types.Channel(type=standard_artifacts.PushedModel)
+        super().__init__(PusherSpec(push_destination=push_destination, pushed_model=pushed, **inputs))
 
-def push(model: str, base: str) -> tuple[str, str]:
+
+def push(model: str, base: str, card: str | None = None) -> tuple[str, str]:
     """Makes the SavedModel `model` the newest version below `base`.
 
     A version appears complete or not at all: it is copied under a name that servers ignore, then renamed. A model
     with the same content as the newest version is not pushed again.
+
+    Args:
+        model: a folder.
+        base: the folder that servers watch.
+        card: the model card, a Markdown file; it is put into `assets.extra/`.
 
     Returns:
         The path of the version, and its number as text.
@@ -71,6 +102,8 @@ def push(model: str, base: str) -> tuple[str, str]:
         fileio.makedirs(os.path.join(incoming, os.path.dirname(RECORD)))
         with fileio.open(os.path.join(incoming, RECORD), "w") as file:
             file.write(json.dumps({"fingerprint": digest, "model": model}))
+        if card:
+            fileio.copy(card, os.path.join(incoming, CARD))
         # Seconds since 1970 as everywhere in TFX, but always above what is there.
         version = max([int(time.time()), *(number + 1 for number in existing)])
         path = os.path.join(base, str(version))

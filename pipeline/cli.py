@@ -41,9 +41,10 @@ def workdir_option(command: Callable) -> Callable:
 
 
 def format_option(command: Callable) -> Callable:
-    """Adds --format."""
+    """Adds --format, and --json for short."""
     forms = click.Choice(["table", "json", "csv"])
-    return click.option("--format", "form", type=forms, default="table", show_default=True)(command)
+    short = click.option("--json", "form", flag_value="json", help="Short for --format json.")
+    return click.option("--format", "form", type=forms, default="table", show_default=True)(short(command))
 
 
 def settings_options(command: Callable) -> Callable:
@@ -210,7 +211,11 @@ def slices(workdir: str, run_id: str | None, other_id: str | None, names: str | 
         display.slices(Console(highlight=False), found, chosen, other, how, changes)
         return
     # Results of before AUC was measured shall have the same columns.
-    rows = [dict(row) for row in chosen["rows"]] if chosen else [{"auc": None, **row} for row in part["classes"]]
+    rows = (
+        [dict(row) for row in chosen["rows"]]
+        if chosen
+        else [{**row, "auc": row.get("auc")} for row in part["classes"]]
+    )
     for row in rows if other else []:
         change = changes.get(tuple(row["values"]) if chosen else (row["class_name"],))
         row["compared"] = change.record() if change else None

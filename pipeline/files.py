@@ -6,8 +6,8 @@ import os
 import pathlib
 
 
-def replace(path: pathlib.Path, text: str) -> None:
-    """Writes `text` so that `path` is complete, as it was before, or not there."""
+def replace(path: pathlib.Path, content: str | bytes) -> None:
+    """Writes `content` so that `path` is complete, as it was before, or not there."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(partial, path)

@@ -11,11 +11,20 @@ import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 
 from components.example_gen import REPORT
-from components.previous import node_of
+from components.previous import CURRENT, node_of
 from components.serving_check import RESULT
 from pipeline import evaluation
 
-Execution = metadata_store_pb2.Execution
+Execution, Event = metadata_store_pb2.Execution, metadata_store_pb2.Event
+READ = (Event.INPUT, Event.INTERNAL_INPUT)
+WRITTEN = (Event.OUTPUT, Event.INTERNAL_OUTPUT)
+# What a resolver found is not its own work: it gets a name that says where it comes from.
+RESOLVERS = {
+    "Baseline": "baseline",
+    "PreviousStatistics": "previous",
+    "PreviousReport": "previous",
+    "WarmStart": "warm start",
+}
 
 
 def tidy(store: ml_metadata.MetadataStore, root: pathlib.Path) -> None:
@@ -38,9 +47,63 @@ def artifacts(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, dict[s
     for execution in store.get_executions_by_context(context.id):
         node = node_of(store, execution.id)
         for event in store.get_events_by_execution_ids([execution.id]):
-            if event.type in (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.INTERNAL_OUTPUT):
+            if event.type in WRITTEN:
                 (artifact,) = store.get_artifacts_by_id([event.artifact_id])
                 found.setdefault(node, {})[event.path.steps[0].key] = artifact
+    return found
+
+
+def links(store: ml_metadata.MetadataStore, run_id: str) -> list[dict[str, object]]:
+    """The artifacts of a run and all that they were made from, in the form of `components.report.schema.Artifact`.
+
+    Every artifact is followed to the execution that made it, which for a cached one was in an earlier run.
+    """
+    names: dict[int, tuple[str, str]] = {}  # of the artifact: the node that made it, and the name of its output
+    sources: dict[int, list[int]] = {}
+    found = [artifact.id for made in artifacts(store, run_id).values() for artifact in made.values()]
+    resolved = resolutions(store, run_id)
+    while found:
+        id = found.pop()
+        if id in names:
+            continue
+        maker = min(event.execution_id for event in store.get_events_by_artifact_ids([id]) if event.type in WRITTEN)
+        events = store.get_events_by_execution_ids([maker])
+        (key,) = {event.path.steps[0].key for event in events if event.artifact_id == id and event.type in WRITTEN}
+        names[id] = node_of(store, maker), key
+        # What an earlier run's baseline was made from is that run's story.
+        sources[id] = [] if id in resolved else [event.artifact_id for event in events if event.type in READ]
+        found += sources[id]
+    outputs = [key for id, (_, key) in names.items() if id not in resolved]
+
+    def name(id: int) -> str:
+        node, key = names[id]
+        if id in resolved:
+            return f"{resolved[id]} {key}"
+        return key if outputs.count(key) == 1 else f"{key} of {node}"
+
+    return [
+        {
+            "name": name(artifact.id),
+            "type": artifact.type,
+            "id": artifact.id,
+            "uri": artifact.uri,
+            "producer": names[artifact.id][0],
+            "made_from": [name(source) for source in sources[artifact.id]],
+        }
+        for artifact in store.get_artifacts_by_id(sorted(names))
+    ]
+
+
+def resolutions(store: ml_metadata.MetadataStore, run_id: str) -> dict[int, str]:
+    """The artifacts of earlier runs that the resolvers of a run found, and what they are called."""
+    context = store.get_context_by_type_and_name("pipeline_run", run_id)
+    found = {}
+    for execution in store.get_executions_by_context(context.id):
+        node = node_of(store, execution.id)
+        if node in RESOLVERS:
+            for event in store.get_events_by_execution_ids([execution.id]):
+                if event.type in WRITTEN and event.path.steps[0].key != CURRENT:
+                    found[event.artifact_id] = RESOLVERS[node]
     return found
 
 
@@ -60,12 +123,11 @@ def summarise(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, object
         summary["model"] = os.path.join(trainer["model"].uri, "Format-Serving")
         summary["tensorboard"] = trainer["model_run"].uri
     if evaluator := found.get("Evaluator"):
-        path = evaluator["evaluation"].uri
-        for key in (evaluation.CANDIDATE, evaluation.BASELINE):
-            loaded = evaluation.load(path, key)
-            summary[key] = vars(loaded) if loaded else None
+        summary |= evaluation.measured(evaluator["evaluation"].uri)
         summary["blessed"] = evaluator["blessing"].custom_properties["blessed"].int_value == 1
-        summary["evaluation"] = path
+    if report := found.get("EvaluationReport"):
+        summary["report"] = report["report"].uri
+        summary["lineage"] = links(store, run_id)
     if pusher := found.get("Pusher"):
         properties = pusher["pushed_model"].custom_properties
         summary["pushed"] = None

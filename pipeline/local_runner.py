@@ -92,7 +92,7 @@ def run(settings: settings_module.Settings, workdir: Workdir, folder: pathlib.Pa
     emit("status", text="reading the results")
     with metadata.Metadata(connection) as handle:
         summary = lineage.summarise(handle.store, request["run"])
-    files.replace(folder / "summary.json", json.dumps(summary, indent=1))
+    files.replace(folder / "summary.json", json.dumps(summary))
 
 
 class LocalHistory:
@@ -114,6 +114,13 @@ class LocalHistory:
 
         kinds = {"model": Model, "model_blessing": ModelBlessing}
         return _resolver("Baseline", PreviousBlessedModelStrategy, current, **kinds)
+
+    def report(self, current: object) -> object:
+        """See pipeline.pipeline.History."""
+        from components.evaluation_report import Report
+        from components.previous import PreviousReportStrategy
+
+        return _resolver("PreviousReport", PreviousReportStrategy, current, report=Report)
 
     def latest(self) -> object:
         """See pipeline.pipeline.History."""

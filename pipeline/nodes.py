@@ -19,6 +19,8 @@ NODES = (
     "Baseline",
     "Evaluator",
     "ServingCheck",
+    "PreviousReport",
+    "EvaluationReport",
     "Pusher",
 )
 WARM_START = "WarmStart"  # only with training.warm_start

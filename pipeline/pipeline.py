@@ -15,6 +15,8 @@ from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
 
 from components import schemas
 from components.data_check import DataCheck
+from components.evaluation_report import EvaluationReport
+from components.evaluator import Evaluator
 from components.example_gen import ImageExampleGen
 from components.pusher import Pusher
 from components.schema_gen import ImageSchemaGen
@@ -23,6 +25,20 @@ from pipeline import evaluation, fingerprint
 from pipeline.settings import Settings
 
 PREPROCESSING_CODE = ("trainer/preprocessing.py", "trainer/images.py", "trainer/features.py", "trainer/summary.py")
+EVALUATION_CODE = (
+    "components/evaluator.py",
+    "components/predictions.py",
+    "components/derived_features.py",
+    "components/tfma_metrics.py",
+)
+REPORT_CODE = (
+    "components/evaluation_report.py",
+    "components/predictions.py",
+    "components/report",
+    "pipeline/evaluation.py",
+    "pipeline/gates.py",
+    "pipeline/results.py",
+)
 INGEST_CODE = (
     "components/ingest.py",
     "components/images.py",
@@ -58,6 +74,9 @@ class History(Protocol):
     def baseline(self, current: types.BaseChannel) -> base_node.BaseNode:
         """A node with the output `model`: the latest blessed one from before `current`, or none."""
 
+    def report(self, current: types.BaseChannel) -> base_node.BaseNode:
+        """A node with the output `report`: of the run before the one that made the evaluation `current`, or none."""
+
     def latest(self) -> base_node.BaseNode:
         """A node with the output `model`: the latest blessed one, or none."""
 
@@ -80,9 +99,6 @@ def create_pipeline(
         schema_version: identifies an edited stored schema, for the cache.
         **options: for TFX's Pipeline, such as metadata_connection_config and enable_cache.
     """
-    if tfx_components.Evaluator is None:  # TFX hides a failed import of TFMA that way
-        raise ImportError("tensorflow_model_analysis cannot be imported, so there is no Evaluator")
-
     examples = ImageExampleGen(settings.data, data_version, fingerprint.code(*INGEST_CODE))
     statistics = tfx_components.StatisticsGen(
         examples=examples.outputs["examples"], stats_options=tfdv.StatsOptions(schema=schemas.minimal())
@@ -93,6 +109,7 @@ def create_pipeline(
         stored=places.schema,
         version=schema_version,
         update=settings.data.update_schema,
+        features=",".join(settings.data.features),
     )
     validator = tfx_components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
@@ -140,12 +157,13 @@ def create_pipeline(
         },
     )
     baseline = history.baseline(trainer.outputs["model"])
-    evaluator = tfx_components.Evaluator(
+    evaluator = Evaluator(
         examples=examples.outputs["examples"],
-        example_splits=["test"],
+        splits=["test"],
         model=trainer.outputs["model"],
         baseline_model=baseline.outputs["model"],
-        eval_config=evaluation.eval_config(settings.gates),
+        eval_config=evaluation.eval_config(settings.gates, settings.evaluation),
+        code=fingerprint.code(*EVALUATION_CODE),
     )
     serving = ServingCheck(
         model=trainer.outputs["model"],
@@ -154,10 +172,26 @@ def create_pipeline(
         max_latency_ms=settings.serving.max_latency_ms,
         code=fingerprint.code("components/serving_check.py", "components/serving_probe.py"),
     )
+    before = history.report(evaluator.outputs["evaluation"])
+    report = EvaluationReport(
+        settings,
+        data_version,
+        fingerprint.code(*REPORT_CODE),
+        previous_report=before.outputs["report"],
+        evaluation=evaluator.outputs["evaluation"],
+        blessing=evaluator.outputs["blessing"],
+        infra_blessing=serving.outputs["blessing"],
+        examples=examples.outputs["examples"],
+        model=trainer.outputs["model"],
+        model_run=trainer.outputs["model_run"],
+        anomalies=validator.outputs["anomalies"],
+        distribution=check.outputs["distribution"],
+    )
     push = Pusher(
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
         infra_blessing=serving.outputs["blessing"],
+        report=report.outputs["report"],
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=os.fspath(places.push))
         ),
@@ -165,7 +199,7 @@ def create_pipeline(
     return tfx_pipeline.Pipeline(
         pipeline_name=f"alexnet-{settings.name}",
         pipeline_root=places.root,
-        components=[*nodes, trainer, baseline, evaluator, serving, push],
+        components=[*nodes, trainer, baseline, evaluator, serving, before, report, push],
         beam_pipeline_args=list(settings.beam.pipeline_args),
         **options,
     )

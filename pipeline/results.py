@@ -48,7 +48,7 @@ def evaluate(summary: Mapping, settings: Settings) -> dict | None:
         "baseline_loss": baseline["loss"] if baseline else None,
         "classes": rows,
         "class_names": summary["data"]["class_names"],
-        "confusion_matrix": candidate["matrix"],
+        "confusion_matrix": square(candidate["matrix"], len(summary["data"]["class_names"])),
         "calibration": bins,
         "slices": slices(candidate["slices"], baseline["slices"] if baseline else (), settings.evaluation),
         "smallest_slice": settings.evaluation.smallest_slice,
@@ -94,6 +94,12 @@ def classes(candidate: Mapping, baseline: Mapping | None, names: list[str], judg
             }
         )
     return sorted(rows, key=lambda row: (row["recall"], row["class_name"]))
+
+
+def square(matrix: list[list[int]], size: int) -> list[list[int]]:
+    """The confusion matrix with a row and a column for every class: TFMA ends with the last that occurs."""
+    rows = [[*row, *[0] * (size - len(row))] for row in matrix]
+    return rows + [[0] * size for _ in range(size - len(rows))]
 
 
 def calibration(counted: Sequence[Sequence[float]]) -> list[dict]:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from components import stored_schema
-from pipeline import files, fingerprint, nodes, results, settings
+from pipeline import files, fingerprint, nodes, report, results, settings
 from pipeline.events import VARIABLE, Reader
 from pipeline.exit_codes import FAILURE, INTERRUPTED, NOT_PUSHED, OK, USER_ERROR
 from pipeline.progress import Node, Run
@@ -94,7 +94,8 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], No
         else:
             outcome, code = read_outcome(folder, request)
             found |= outcome
-        files.replace(folder / "results.json", json.dumps(found, indent=1))
+        files.replace(folder / "results.json", json.dumps(found))
+        report.write(workdir, found)
         return code, found
 
 
@@ -194,7 +195,8 @@ def read_outcome(folder: pathlib.Path, request: Request) -> tuple[dict, int]:
     """The results of a worker that ran to its end, and the exit code."""
     summary = json.loads((folder / "summary.json").read_text())
     outcome = {
-        key: summary.get(key) for key in ("data", "serving_check", "history", "model", "tensorboard", "pushed")
+        key: summary.get(key)
+        for key in ("data", "serving_check", "history", "model", "tensorboard", "pushed", "report", "lineage")
     }
     outcome["evaluation"] = results.evaluate(summary, request.settings)
     if "pushed" not in summary:

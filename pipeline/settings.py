@@ -308,4 +308,5 @@ def _explain(error: Mapping) -> str:
         return f"{key} is not a setting: {_nearest(key, known)}."
     if not key:
         return error["msg"].removeprefix("Value error, ") + "."
-    return f"{key}={error['input']}: {error['msg'][0].lower()}{error['msg'][1:]}."
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}={error['input']}: {message[0].lower()}{message[1:]}."

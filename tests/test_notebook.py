@@ -13,10 +13,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import run_data
+import tensorflow_model_analysis as tfma
 from browser import browser  # noqa: F401  a fixture
 
 from components.report import build, schema
-from pipeline import report
+from pipeline import evaluation, report, settings
 from pipeline.errors import UserError
 from pipeline.notebook import ROWS, Review
 from pipeline.workdir import Workdir
@@ -43,6 +44,22 @@ def add_report(review, others=()):
     (folder / build.PICTURES).write_bytes(build.zipped(files))
 
 
+def add_tfma(review):
+    """Has TFMA evaluate the run's predictions, with the metrics and slices of the pipeline."""
+    table = review.predictions
+    scores = np.full([len(table), len(NAMES)], 0.01)
+    scores[np.arange(len(table)), table.predicted] = 1
+    frame = table[["label", "class_name", "brightness"]].assign(
+        prediction=list(scores / scores.sum(1, keepdims=True))
+    )
+    config = evaluation.eval_config(settings.Gates(), settings.Evaluation())
+    config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=False, rubber_stamp=True)
+    config.model_specs[0].prediction_key = "prediction"
+    config.model_specs[0].signature_name = ""
+    folder = pathlib.Path(review.data.evaluation.path)
+    tfma.analyze_raw_data(frame, config, output_path=str(folder))
+
+
 def drawing(seed, label):
     """A PNG whose green says which class it is of."""
     pixels = np.random.default_rng(seed).integers(0, 60, (16, 16, 3)).astype(np.uint8)
@@ -64,7 +81,9 @@ def workdir(tmp_path_factory):
     run_data.write_run(made, SECOND, second, baseline={"accuracy": before["accuracy"], "recalls": recalls})
     earlier = Review.load(FIRST, made.path)
     add_report(earlier)
-    add_report(Review.load(SECOND, made.path), [earlier])
+    latest = Review.load(SECOND, made.path)
+    add_report(latest, [earlier])
+    add_tfma(latest)
     return made
 
 
@@ -225,7 +244,6 @@ def executed(workdir, tmp_path_factory):
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     (kernel / "kernel.json").write_text(json.dumps({"argv": command, "display_name": "this", "language": "python"}))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    notebook.cells = [cell for cell in notebook.cells if "tfma" not in cell.metadata.get("tags", [])]
     client = nbclient.NotebookClient(
         notebook,
         timeout=120,
@@ -265,6 +283,8 @@ def test_the_notebook_runs(executed, review):
     assert "worse" in shown(executed["compare-code"])
     assert "srcdoc=" in shown(executed["report-code"])
     assert "accuracy_low" in shown(executed["crossed-code"])
+    worst = review.classes.recall.iloc[0]
+    assert f"'accuracy': {worst:.4f}"[:-1] in shown(executed["tfma-code"], "text/plain")
 
 
 BODIES = {"light": ("#ffffff", "#000000"), "dark": ("#111111", "#dedede"), "vs code": ("#1f1f1f", "#cccccc")}

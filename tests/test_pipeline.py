@@ -7,7 +7,9 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 
+from components import predictions
 from components.previous import node_of
+from components.report import build, schema
 from pipeline import lineage, local_runner, results, settings
 from pipeline import run as runner
 from pipeline.workdir import Workdir
@@ -26,7 +28,7 @@ SMALL = [
     "serving.max_latency_ms=60000",
 ]
 BEFORE_TRAINER = ["ImageExampleGen", "StatisticsGen", "ImageSchemaGen", "ExampleValidator", "DataCheck", "Transform"]
-AFTER_TRAINER = ["Trainer", "Evaluator", "ServingCheck", "Pusher"]
+AFTER_TRAINER = ["Trainer", "Evaluator", "ServingCheck", "EvaluationReport", "Pusher"]
 States = metadata_store_pb2.Execution.State
 
 
@@ -170,6 +172,72 @@ def test_per_class_numbers_are_those_of_the_confusion_matrix(ran):
     assert part["accuracy"] == pytest.approx(sum(matrix[k][k] for k in range(10)) / part["count"], abs=1e-6)
 
 
+def report_of(run):
+    return schema.Report.model_validate_json(pathlib.Path(run.summary["report"], build.REPORT).read_bytes())
+
+
+def test_the_report_tells_what_the_run_found(ran, workdir):
+    report = report_of(ran["first"])
+    assert report.evaluation.model_dump(mode="json") == schema.Evaluation(**ran["first"].evaluation).model_dump(
+        mode="json"
+    )
+    assert report.verdict.state == "cleared"
+    assert report.data.counts["test"] == {row.class_name: row.count for row in report.evaluation.classes}
+    assert [measured.what for measured in report.data.distributions] == ["skew"]
+    assert [epoch.epoch for epoch in report.training] == [1, 2, 3]
+    assert report.settings["training"]["learning_rate"] == 0.05
+    assert [group.features for group in report.evaluation.slices] == [["brightness"], ["class_name", "brightness"]]
+    assert "10" not in report.model.split(" parameters")[1]
+    assert report.serving.problems == []
+
+
+def test_the_report_shows_the_images_that_the_model_saw(ran):
+    report = report_of(ran["first"])
+    files = build.unzipped(pathlib.Path(ran["first"].summary["report"], build.PICTURES).read_bytes())
+    assert {picture.file for picture in report.pictures} == files.keys()
+    assert {picture.true for picture in report.pictures} == set(report.evaluation.class_names)
+    table = predictions.read(ran["first"].evaluation["path"]).set_index("id")
+    assert len(table) == ran["first"].evaluation["count"]
+    for picture in report.pictures:
+        row = table.loc[picture.id]
+        assert (picture.true, picture.width) == (row["class_name"], row["width"])
+        assert picture.top[0][1] == pytest.approx(row["probability"], abs=1e-4)
+
+
+def test_a_refused_model_has_a_report_that_says_why(ran):
+    report = report_of(ran["below the floor"])
+    assert report.verdict.state == "not pushed"
+    assert "gates.min_accuracy" in report.verdict.sentence
+    assert "serving.max_latency_ms" in report_of(ran["too slow to serve"]).verdict.sentence
+
+
+def test_every_report_hands_on_the_history(ran):
+    names = ["first", "other recipe", "below the floor", "worse than the baseline", "from Evaluator"]
+    reports = [report_of(ran[name]) for name in names]
+    assert [len(report.history) for report in reports] == [1, 2, 3, 4, 5]
+    assert [past.accuracy for past in reports[-1].history] == [report.evaluation.accuracy for report in reports]
+    assert [past.blessed for past in reports[-1].history] == [True, True, False, False, True]
+    assert len({past.run for past in reports[-1].history}) == 5
+    assert ran["again"].summary["report"] == ran["first"].summary["report"]
+
+
+def test_the_model_card_goes_with_the_model(ran):
+    card = pathlib.Path(ran["first"].summary["pushed"]["path"], "assets.extra", build.CARD).read_text()
+    assert f"{ran['first'].evaluation['count']:,}" in card
+    assert all(name in card for name in ran["first"].evaluation["class_names"])
+
+
+def test_the_lineage_leads_from_the_data_to_the_pushed_model(ran):
+    artifacts = {artifact["name"]: artifact for artifact in ran["other recipe"].summary["lineage"]}
+    assert {*artifacts["evaluation"]["made_from"]} == {"examples", "model", "baseline model"}
+    assert "transformed_examples" in artifacts["model"]["made_from"]
+    assert artifacts["baseline model"]["uri"] != artifacts["model"]["uri"]
+    assert {"evaluation", "examples", "previous report"} <= {*artifacts["report"]["made_from"]}
+    assert "report" in artifacts["pushed_model"]["made_from"]
+    assert artifacts["examples"]["made_from"] == []
+    assert pathlib.Path(artifacts["examples"]["uri"]).is_dir()
+
+
 def test_trainer_never_sees_the_test_split(workdir):
     (transformed,) = (workdir.artifacts("shapes10") / "Transform" / "transformed_examples").glob("*")
     assert sorted(path.name for path in transformed.glob("Split-*")) == ["Split-train", "Split-validation"]
@@ -194,13 +262,13 @@ def test_nothing_temporary_is_left(workdir, ran):
 def test_the_pushed_model_predicts(ran, tmp_path):
     from conftest import encoded, picture
 
-    from pipeline.predict import predict
+    from pipeline.predict import Classifier
 
     image = tmp_path / "image.png"
     image.write_bytes(encoded(picture(1, (50, 60))))
-    (row,) = predict([str(image)], pathlib.Path(ran["first"].summary["pushed"]["path"]))
-    assert row["class_name"] in ran["first"].evaluation["class_names"]
-    assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-4)
+    (answer,) = Classifier(pathlib.Path(ran["first"].summary["pushed"]["path"])).predict([str(image)], top=10)
+    assert {name for name, _ in answer.top} == set(ran["first"].evaluation["class_names"])
+    assert sum(probability for _, probability in answer.top) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("warm_start", [False, True])

@@ -159,7 +159,7 @@ class Picture(Part):
 class Distribution(Part):
     """How far the labels' distribution moved: the largest change of a class's share."""
 
-    what: Literal["skew", "drift"] = Field(description="skew: train against test; drift: train against the last run's")
+    what: Literal["skew", "drift"] = Field(description="train against test; train against the last run's train")
     value: float
     limit: float
 

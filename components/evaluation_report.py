@@ -1,0 +1,238 @@
+"""EvaluationReport: one page, and one JSON file, with all that is needed to decide whether a model may serve.
+
+It runs between Evaluator and Pusher, so that the model card can be pushed with the model.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tfx import types
+from tfx.components.evaluator import constants
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.utils import path_utils
+
+from components import data_check, predictions, serving_check
+from components.example_gen import REPORT as INGEST
+from components.report import build, card, page, schema
+from pipeline import evaluation, results
+from pipeline.events import emit
+from pipeline.settings import Settings
+from trainer import export, features
+
+SPLIT = "test"
+
+
+class Report(types.Artifact):
+    """`report.html`, `report.json` (form: components.report.schema), `images.zip` and `model_card.md`."""
+
+    TYPE_NAME = "EvaluationReport"
+
+
+class Executor(base_executor.BaseExecutor):
+    """Reads the artifacts and writes the report."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the files of the report into `report`."""
+        given = {key: artifacts[0] for key, artifacts in input_dict.items() if artifacts}
+        settings = Settings(**json.loads(exec_properties["settings"]))
+        previous = read_report(given["previous_report"].uri) if "previous_report" in given else None
+        emit("status", text="writing the report")
+        report, files = gather(
+            given, settings, exec_properties["version"], previous, getattr(self._context, "pipeline_run_id", None)
+        )
+        output = artifact_utils.get_single_uri(output_dict["report"])
+        write(output, report, files)
+        with fileio.open(os.path.join(output, build.CARD), "w") as file:
+            file.write(card.markdown(report))
+
+
+class ReportSpec(component_spec.ComponentSpec):
+    """EvaluationReport's interface."""
+
+    PARAMETERS = {
+        "settings": component_spec.ExecutionParameter(type=str),
+        "version": component_spec.ExecutionParameter(type=str),
+        "code": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
+        "blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
+        "infra_blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "model_run": component_spec.ChannelParameter(type=standard_artifacts.ModelRun),
+        "anomalies": component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
+        "distribution": component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
+        "previous_report": component_spec.ChannelParameter(type=Report, optional=True),
+    }
+    OUTPUTS = {"report": component_spec.ChannelParameter(type=Report)}
+
+
+class EvaluationReport(base_component.BaseComponent):
+    """Writes the report of an evaluation; output `report`."""
+
+    SPEC_CLASS = ReportSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        settings: Settings,
+        version: str,
+        code: str = "",
+        previous_report: types.BaseChannel | None = None,
+        **inputs: types.BaseChannel,
+    ) -> None:
+        """Args:
+        settings: of the run; the report shows them.
+        version: identifies the content of the data source.
+        code: fingerprint of the code that writes the report, for the cache.
+        previous_report: of the run before, which hands on the history.
+        **inputs: the required inputs of `ReportSpec`.
+        """
+        super().__init__(
+            ReportSpec(
+                settings=json.dumps(settings.model_dump(mode="json"), sort_keys=True),
+                version=version,
+                code=code,
+                previous_report=previous_report,
+                report=types.Channel(type=Report),
+                **inputs,
+            )
+        )
+
+
+def gather(
+    given: dict[str, types.Artifact],
+    settings: Settings,
+    version: str,
+    previous: schema.Report | None,
+    run_id: str | None,
+) -> tuple[schema.Report, dict[str, bytes]]:
+    """The report of an evaluation, and its pictures by file name.
+
+    Args:
+        given: the inputs of `ReportSpec` by their names.
+        settings: of the run.
+        version: identifies the content of the data source.
+        previous: the report of the run before.
+        run_id: of the pipeline run.
+    """
+    ingested = _read_json(given["examples"].uri, INGEST)
+    served = _read_json(given["infra_blessing"].uri, serving_check.RESULT)
+    blessed = given["blessing"].get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
+    serves = given["infra_blessing"].get_int_custom_property("blessed") == 1
+    measured = {"data": ingested, "blessed": blessed, **evaluation.measured(given["evaluation"].uri)}
+    part = results.evaluate(measured, settings)
+    state = "cleared" if blessed and serves else "not pushed"
+    sentence = results.verdict({"state": state, "evaluation": part, "serving_check": served})
+    made = datetime.datetime.now().isoformat(timespec="seconds")
+    part = schema.Evaluation(**part)
+    past = schema.Past(
+        run=run_id or "",
+        made=made,
+        count=part.count,
+        accuracy=part.accuracy,
+        recalls={row.class_name: row.recall for row in part.classes},
+        blessed=blessed,
+    )
+    table = predictions.read(given["evaluation"].uri)
+    chosen = build.choose(table, [row.class_name for row in part.classes])
+    images = read_images(given["examples"], {table["id"][row] for row, _ in chosen})
+    pictures, files = build.pictures(table, chosen, images, part.class_names)
+    report = schema.Report(
+        name=settings.name,
+        made=made,
+        verdict=schema.Verdict(state=state, sentence=sentence),
+        run=schema.Run(id=run_id) if run_id else None,
+        model=describe(settings, path_utils.serving_model_path(given["model"].uri)),
+        evaluation=part,
+        pictures=pictures,
+        data=_data(ingested, given, version),
+        training=_read_json(given["model_run"].uri, "history.json")["epochs"],
+        serving=schema.Serving(**served),
+        history=[*(previous.history if previous else ()), past],
+        settings=settings.model_dump(mode="json"),
+        versions=build.versions(),
+        lineage=[
+            schema.Artifact(
+                name=key, type=artifact.type_name, id=artifact.id, uri=artifact.uri, producer="", made_from=[]
+            )
+            for key, artifact in given.items()
+        ],
+    )
+    return report, files
+
+
+def read_images(examples: types.Artifact, wanted: set[str]) -> dict[str, bytes]:
+    """The encoded images of some examples of the test split, by their ids."""
+    found = {}
+    for record in serving_check.read_records(examples, SPLIT):
+        feature = tf.train.Example.FromString(record).features.feature
+        id = feature[features.ID].bytes_list.value[0].decode()
+        if id in wanted:
+            found[id] = feature[features.IMAGE].bytes_list.value[0]
+    return found
+
+
+def describe(settings: Settings, model: str) -> str:
+    """The network in a sentence."""
+    parameters = keras.models.load_model(os.path.join(model, export.KERAS_FILE), compile=False).count_params()
+    chosen = settings.model
+    kind = {"paper": "AlexNet as published", "cifar": "AlexNet with a stem for small images"}[chosen.variant]
+    normalization = {"batch": "batch", "lrn": "local response", "none": "no"}[chosen.normalization]
+    return (
+        f"{kind}, width {chosen.width:g}, {normalization} normalization, input {chosen.input_size} × "
+        f"{chosen.input_size} pixels, {parameters:,} parameters"
+    )
+
+
+def write(folder: str, report: schema.Report, files: dict[str, bytes]) -> None:
+    """Writes report.json, images.zip and report.html into a folder of the artifact store."""
+    fileio.makedirs(folder)
+    html = page.render(report, files, card.html(report))
+    for name, content in (
+        (build.PICTURES, build.zipped(files)),
+        (build.REPORT, build.to_json(report).encode()),
+        (build.PAGE, html.encode()),
+    ):
+        with fileio.open(os.path.join(folder, name), "wb") as file:
+            file.write(content)
+
+
+def read_report(uri: str) -> schema.Report:
+    """The report of another run."""
+    return schema.Report(**_read_json(uri, build.REPORT))
+
+
+def _data(ingested: dict, given: dict[str, types.Artifact], version: str) -> schema.Data:
+    anomalies = []
+    for split in artifact_utils.decode_split_names(given["anomalies"].split_names):
+        found = data_check.read_anomalies(os.path.join(given["anomalies"].uri, f"Split-{split}", "SchemaDiff.pb"))
+        anomalies += [f"{split}: {words}" for words in data_check.words(found)]
+    compared = data_check.read_anomalies(os.path.join(given["distribution"].uri, "Split-train", "SchemaDiff.pb"))
+    distributions = [
+        schema.Distribution(what=what, value=measurement.value, limit=measurement.threshold)
+        for info in compared.drift_skew_info
+        for what, measurements in (("skew", info.skew_measurements), ("drift", info.drift_measurements))
+        for measurement in measurements
+    ]
+    kept = {key: ingested[key] for key in ("source", "class_names", "counts", "bad", "bad_records", "ignored")}
+    return schema.Data(**kept, anomalies=anomalies, distributions=distributions, fingerprint=version)
+
+
+def _read_json(uri: str, name: str) -> dict:
+    with fileio.open(os.path.join(uri, name), "r") as file:
+        return json.loads(file.read())
