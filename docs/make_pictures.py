@@ -1,6 +1,7 @@
 """Makes the pictures of the README from a finished run: `.venv/bin/python docs/make_pictures.py [WORKDIR]`.
 
-`run.svg` is what the terminal shows at the end of the latest run; `star.png` and `ring.png` are test pictures of
+`run.svg` is what the terminal shows at the end of the latest run; `report.png` and `report-dark.png` are the top of
+its report in Chromium, and `report-class.png` its worst class; `star.png` and `ring.png` are test pictures of
 shapes10.
 """
 
@@ -9,16 +10,19 @@ from __future__ import annotations
 import io
 import pathlib
 import re
+import shutil
 import sys
 
 import PIL.Image
+from playwright import sync_api
 from rich.console import Console
 
 from components import shapes
-from pipeline import display, progress, results
+from pipeline import display, progress, report, results
 from pipeline.workdir import Workdir
 
 HERE = pathlib.Path(__file__).resolve().parent
+WIDTH = 1180  # pixels of the page
 
 
 def terminal(found: dict) -> str:
@@ -36,9 +40,38 @@ def terminal(found: dict) -> str:
     return re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)  # nothing is loaded from elsewhere
 
 
-def main(workdir: str) -> None:
+def pages(page_file: pathlib.Path) -> None:
+    """Screenshots of a report."""
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        for scheme, name in (("light", "report"), ("dark", "report-dark")):
+            page = browser.new_page(color_scheme=scheme, viewport={"width": WIDTH, "height": 1320})
+            page.goto(page_file.as_uri())
+            save(page.screenshot(), HERE / f"{name}.png")
+            if scheme == "light":
+                worst = page.locator("details.class").first
+                worst.scroll_into_view_if_needed()
+                box = worst.bounding_box()
+                clip = {**box, "height": min(box["height"], 760)}
+                save(page.screenshot(clip=clip, full_page=True), HERE / "report-class.png")
+            page.close()
+        browser.close()
+
+
+def save(png: bytes, path: pathlib.Path) -> None:
+    """With 256 colours, which is plenty for a page, and a third of the size."""
+    image = PIL.Image.open(io.BytesIO(png)).convert("RGB")
+    image.quantize(256, dither=PIL.Image.Dither.NONE).save(path, optimize=True)
+
+
+def main(folder: str) -> None:
     """Writes the pictures beside this file."""
-    (HERE / "run.svg").write_text(terminal(Workdir(workdir).find(evaluated=True)))
+    workdir = Workdir(folder)
+    found = workdir.find(evaluated=True)
+    (HERE / "run.svg").write_text(terminal(found))
+    pages(report.find(workdir, found))
     for name in ("star", "ring"):
         images, labels = shapes.draw(range(100), "test")
         (index,) = [k for k in range(100) if shapes.CLASSES[labels[k]] == name][:1]
