@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import sys
+import tempfile
 
 import PIL.Image
 from playwright import sync_api
@@ -51,18 +52,15 @@ def pages(page_file: pathlib.Path) -> None:
             page.goto(page_file.as_uri())
             save(page.screenshot(), HERE / f"{name}.png")
             if scheme == "light":
-                worst = page.locator("details.class").first
-                worst.scroll_into_view_if_needed()
-                box = worst.bounding_box()
-                clip = {**box, "height": min(box["height"], 760)}
-                save(page.screenshot(clip=clip, full_page=True), HERE / "report-class.png")
+                save(page.locator("details.class").first.screenshot(), HERE / "report-class.png", 780)
             page.close()
         browser.close()
 
 
-def save(png: bytes, path: pathlib.Path) -> None:
-    """With 256 colours, which is plenty for a page, and a third of the size."""
+def save(png: bytes, path: pathlib.Path, height: int | None = None) -> None:
+    """With 256 colours, which is plenty for a page, and a third of the size; cut at a height in pixels."""
     image = PIL.Image.open(io.BytesIO(png)).convert("RGB")
+    image = image.crop((0, 0, image.width, min(image.height, height or image.height)))
     image.quantize(256, dither=PIL.Image.Dither.NONE).save(path, optimize=True)
 
 
@@ -71,7 +69,11 @@ def main(folder: str) -> None:
     workdir = Workdir(folder)
     found = workdir.find(evaluated=True)
     (HERE / "run.svg").write_text(terminal(found))
-    pages(report.find(workdir, found))
+    with tempfile.TemporaryDirectory() as shown:
+        page = pathlib.Path(shown, "report.html")
+        text = report.find(workdir, found).read_text()
+        page.write_text(text.replace(f"{workdir.path.parent}/", ""))  # paths as seen from the checkout
+        pages(page)
     for name in ("star", "ring"):
         images, labels = shapes.draw(range(100), "test")
         (index,) = [k for k in range(100) if shapes.CLASSES[labels[k]] == name][:1]
