@@ -48,7 +48,7 @@ def loaded_modules(*arguments):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "run", "runs", "slices", "compare", "history", "figures", "predict", "presets", "config"]
+    "name", ["", "run", "runs", "slices", "compare", "history", "figures", "report", "predict", "presets", "config"]
 )
 def test_help_is_there_and_loads_nothing_heavy(name):
     arguments = [name, "--help"] if name else ["--help"]
@@ -200,6 +200,50 @@ def test_runs_lists_them(story):
     output = alexnet("runs", "--workdir", story["workdir"].path, env=os.environ | {"COLUMNS": "200"}).stdout
     assert "interrupted" in output
     assert "pushed: all 3 gates passed" in output
+
+
+def test_the_report_of_a_run_is_complete(story):
+    """What EvaluationReport wrote, and what only the end of the run could add."""
+    result = story["workdir"].results()[0]
+    folder = story["workdir"].run(result["run"])
+    assert f"Report: {folder / 'report.html'}" in story["resumed"].stdout
+    page = (folder / "report.html").read_text()
+    assert "K\u00e4se, &lt;b&gt;" in page
+    assert "<b>" not in page.split("<body")[1].split("Käse", 1)[1][:20]
+    made = json.loads((folder / "report.json").read_text())
+    assert made["verdict"]["state"] == "pushed"
+    assert made["run"]["pushed"] == result["pushed"]["path"]
+    assert {node["name"]: node["state"] for node in made["run"]["nodes"]}["Transform"] == "cached"
+    assert made["run"]["seconds"] > 0
+    assert {artifact["name"] for artifact in made["lineage"]} >= {"examples", "model", "evaluation", "pushed_model"}
+    card = pathlib.Path(result["pushed"]["path"], "assets.extra", "model_card.md").read_text()
+    assert card.startswith("# ")
+
+
+def test_report_finds_copies_and_remakes_it(story, tmp_path):
+    work = ["--workdir", story["workdir"].path]
+    run = story["workdir"].results()[0]["run"]
+    path = pathlib.Path(alexnet("report", *work).stdout.strip())
+    assert path == story["workdir"].run(run) / "report.html"
+    page = path.read_text()
+    path.unlink()
+    assert alexnet("report", *work, "--output", tmp_path / "copy.html").returncode == 0
+    assert (tmp_path / "copy.html").read_text() == page == path.read_text()
+    alexnet("report", *work, "--output", tmp_path / "data.json")
+    assert json.loads((tmp_path / "data.json").read_text())["run"]["id"] == run
+    refused = alexnet("report", *work, "--output", tmp_path / "no" / "such.html")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    refused = alexnet("report", *work, "--run", story["workdir"].results()[-1]["run"])  # the interrupted one
+    assert refused.returncode == 2
+    assert "there is no such finished run" in refused.stderr
+
+
+def test_the_form_of_the_report_is_documented(story):
+    form = json.loads(alexnet("report", "--schema").stdout)
+    folder = story["workdir"].run(story["workdir"].results()[0]["run"])
+    assert set(json.loads((folder / "report.json").read_text())) == set(form["properties"])
+    parts = [form, *form["$defs"].values()]
+    assert all(part.get("description") for part in parts)
 
 
 def test_slices_in_three_forms(story):
