@@ -91,7 +91,21 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
         raise UserError(f"{path} cannot be written: {problem.strerror}.") from None
 
 
-@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+class Main(Commands):
+    """`alexnet`; its group `kubeflow`, which builds on this module, is imported when it is asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), "kubeflow"])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name == "kubeflow":
+            from pipeline.kubeflow_cli import kubeflow
+
+            return kubeflow
+        return super().get_command(context, name)
+
+
+@click.group(cls=Main, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="alexnet-pipeline")
 def main() -> None:
     """Trains, judges and ships an AlexNet image classifier with a TFX pipeline."""
