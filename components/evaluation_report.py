@@ -33,7 +33,7 @@ SPLIT = "test"
 class Report(types.Artifact):
     """`report.html`, `report.json` (form: components.report.schema), `images.zip` and `model_card.md`."""
 
-    TYPE_NAME = "EvaluationReport"
+    TYPE_NAME = "alexnet.EvaluationReport"  # Kubeflow wants two parts
 
 
 class Executor(base_executor.BaseExecutor):

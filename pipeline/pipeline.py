@@ -80,6 +80,9 @@ class History(Protocol):
     def latest(self) -> base_node.BaseNode:
         """A node with the output `model`: the latest blessed one, or none."""
 
+    def keep(self, produced: types.BaseChannel, after: base_node.BaseNode) -> list[base_node.BaseNode]:
+        """Nodes that hand `produced` on, to later runs or to a server, once `after` has succeeded; maybe none."""
+
 
 def create_pipeline(
     settings: Settings,
@@ -136,6 +139,7 @@ def create_pipeline(
     )
     transform.add_upstream_node(check)
     nodes = [examples, statistics, schema, validator, previous, check, transform]
+    nodes += history.keep(statistics.outputs["statistics"], after=check)
 
     base_model = None
     if settings.training.warm_start:
@@ -199,7 +203,12 @@ def create_pipeline(
     return tfx_pipeline.Pipeline(
         pipeline_name=f"alexnet-{settings.name}",
         pipeline_root=places.root,
-        components=[*nodes, trainer, baseline, evaluator, serving, before, report, push],
+        components=[
+            *(*nodes, trainer, baseline, evaluator, serving, before, report),
+            *history.keep(report.outputs["report"], after=report),
+            push,
+            *history.keep(push.outputs["pushed_model"], after=push),
+        ],
         beam_pipeline_args=list(settings.beam.pipeline_args),
         **options,
     )

@@ -158,6 +158,59 @@ class Beam(Group):
     )
 
 
+Quantity = typing.Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$")]
+
+
+class Toleration(Group):
+    """Of a taint, as in a Pod."""
+
+    key: str = ""
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+
+
+class KubeflowNode(Group):
+    """What one node of the pipeline needs on Kubernetes; what is not set is as in the group `kubeflow`."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+    gpus: int = Field(0, ge=0)
+    gpu_type: str = "nvidia.com/gpu"
+    shared_memory: Quantity | None = None
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    deadline: int | None = Field(None, ge=60)
+    retries: int | None = Field(None, ge=0, le=100)
+    cache: bool | None = None
+
+
+class Kubeflow(Group):
+    """How the nodes run on Kubeflow Pipelines (`alexnet kubeflow`); `alexnet run` does without."""
+
+    volume: str = Field("alexnet", min_length=1, description="PersistentVolumeClaim for what outlives a run")
+    volume_path: str = Field("/alexnet", pattern="^/", description="where it is mounted")
+    cpu: Quantity = Field("1", description="CPUs of a node; more in nodes")
+    memory: Quantity = Field("4Gi", description="memory of a node, requested and limit")
+    deadline: int = Field(86_400, ge=60, description="seconds after which a node is ended")
+    retries: int = Field(2, ge=0, le=100, description="how often a failed or evicted node is started again")
+    nodes: dict[str, KubeflowNode] = Field(
+        {"Trainer": KubeflowNode(cpu="4", memory="16Gi", gpus=1, shared_memory="2Gi")},
+        description="what single nodes need instead",
+    )
+    secret_env: dict[str, dict[str, str]] = Field(
+        {}, description="secret: {variable: key}, for the nodes that read data"
+    )
+    secret_files: dict[str, str] = Field({}, description="secret: folder for its files, likewise")
+    image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
+    image_pull_secrets: tuple[str, ...] = ()
+    ui: str | None = Field(None, pattern="^https?://", description="address of KFP's user interface, for links")
+    inference_service: str | None = Field(
+        None, pattern=r"^[a-z]([a-z0-9-]{0,51}[a-z0-9])?$", description="KServe's, to be applied after each push"
+    )
+    webhook_secret: str | None = Field(None, description="secret whose key url is called when a run fails; KFP 2.14")
+
+
 class Settings(Group):
     """All settings of one run."""
 
@@ -170,6 +223,7 @@ class Settings(Group):
     serving: Serving = Serving()
     push: Push = Push()
     beam: Beam = Beam()
+    kubeflow: Kubeflow = Kubeflow()
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Settings:

@@ -10,7 +10,7 @@ import yaml
 
 from pipeline import cli, settings
 
-kubeflow = cli.main.commands["kubeflow"]
+kubeflow = cli.main.get_command(None, "kubeflow")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "kubeflow.md").read_text()
 BLOCKS = re.findall(r"^ *```(\w*)\n(.*?)^ *```", TEXT, re.DOTALL | re.MULTILINE)

@@ -16,6 +16,8 @@ from tfx import types
 from tfx.types import standard_artifacts
 
 from kubeflow import inference, serve
+from pipeline import kubeflow_runner, settings
+from pipeline.errors import UserError
 
 URI = "pvc://alexnet/serving/shapes10"
 
@@ -233,6 +235,19 @@ def test_the_node_leaves_alone_what_is_served_when_nothing_was_pushed(in_pod):
     run_node(URI, pushed=0.0)
     run_node(URI)
     assert in_pod.got == []
+
+
+def test_a_setting_puts_the_node_into_our_pipeline():
+    chosen = settings.load(overrides=["kubeflow.inference_service=shapes"])
+    tasks = yaml.safe_load(kubeflow_runner.compile(chosen).split("\n---\n")[0])["root"]["dag"]["tasks"]
+    given = tasks["InferenceService"]["inputs"]["parameters"]
+    assert given["storage_uri"]["runtimeValue"]["constant"] == "pvc://alexnet/serving/shapes10"
+    assert given["name"]["runtimeValue"]["constant"] == "shapes"
+    assert tasks["InferenceService"]["dependentTasks"] == ["Pusher"]
+    assert not tasks["InferenceService"].get("cachingOptions", {}).get("enableCache")
+    elsewhere = settings.load(overrides=["kubeflow.inference_service=shapes", "push.destination=/mnt/models"])
+    with pytest.raises(UserError, match=r"push.destination=/mnt/models must lie in /alexnet"):
+        kubeflow_runner.compile(elsewhere)
 
 
 def test_the_node_goes_after_pusher():

@@ -1,0 +1,535 @@
+"""Compiles a TFX pipeline for open-source Kubeflow Pipelines v2 (2.5 and newer).
+
+TFX's KubeflowV2DagRunner writes for Vertex. What it writes is completed here so that the API server, driver and
+launcher of open-source KFP take it: parameters keep their defaults, tasks get resources, retries and caching, and
+what Kubernetes alone understands goes into a second YAML document, with the field names of kfp-kubernetes. The
+containers start with `kubeflow.entrypoint`, which mends what KFP hands to TFX at run time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping
+
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+from tfx.components import InfraValidator
+from tfx.components.example_gen.component import FileBasedExampleGen
+from tfx.dsl.components.base import base_node
+from tfx.dsl.components.common import importer, resolver
+from tfx.dsl.experimental.conditionals import conditional
+from tfx.orchestration import data_types
+from tfx.orchestration import pipeline as tfx_pipeline
+from tfx.orchestration.kubeflow.v2 import compiler_utils, kubeflow_v2_dag_runner
+from tfx.types import artifact
+from tfx.utils import name_utils
+
+COMMAND = ("python", "-m", "kubeflow.entrypoint")
+DAG = "tfx-dag"  # the sub-DAG that an exit task waits for
+SPEC = "--json_serialized_inputs_spec_args"  # TFX's argument
+CLASSES, TARGETS, DRIVER = "--artifact_classes", "--parameter_targets", "--example_gen_driver"  # our entrypoint's
+
+TASK_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")  # Argo builds names of Kubernetes objects of it
+PIPELINE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,126}[a-z0-9])?")
+PARAMETER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+# TFX's own rule for titles of custom types: two parts, at least three characters each.
+TYPE_NAME = re.compile(r"[a-z][a-z0-9_-]{2,20}[.][A-Z][a-zA-Z0-9_-]{2,49}")
+QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|k|[MGTP]|[KMGTP]i)?")
+UNITS = {None: 1, "m": 1e-3, "k": 1000} | {
+    f"{prefix}{i}": base**power
+    for power, prefix in enumerate("KMGTP", 1)
+    for i, base in (("", 1000), ("i", 1024))
+    if prefix + i != "K"
+}
+
+
+class CompileError(ValueError):
+    """The pipeline or the options ask for what open-source KFP v2 cannot run; says which node and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """A parameter of the pipeline that sets values inside the nodes' properties.
+
+    TFX's RuntimeParameter replaces a whole property. This one reaches into those that are JSON, such as Trainer's
+    custom_config. Its type and its default are what the pipeline was built with.
+
+    Attributes:
+        name: as KFP's UI and API call it.
+        targets: "Node.property" or "Node.property.key.0.key", all with the same value in the pipeline.
+        description: shown in KFP's UI.
+    """
+
+    name: str
+    targets: tuple[str, ...]
+    description: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Toleration:
+    """Of a taint, as in a Pod; `seconds` only for the effect NoExecute."""
+
+    key: str = ""
+    operator: str = "Exists"
+    value: str = ""
+    effect: str = ""
+    seconds: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Volume:
+    """A PersistentVolumeClaim of the pipeline's namespace, mounted at `path`; `sub_path` needs KFP 2.16."""
+
+    claim: str
+    path: str
+    sub_path: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class SecretEnv:
+    """Keys of a Kubernetes Secret as environment variables: name of the variable -> key."""
+
+    secret: str
+    variables: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class SecretFiles:
+    """A Kubernetes Secret as files, one for each key, in the folder `path`."""
+
+    secret: str
+    path: str
+    optional: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Retry:
+    """How often and when a failed task is started again; times in seconds."""
+
+    count: int = 2
+    wait: int = 60
+    factor: float = 2.0
+    longest_wait: int = 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What one task needs. What is None or empty is left to the cluster.
+
+    Attributes:
+        image: instead of the pipeline's.
+        cpu, cpu_limit: Kubernetes quantities, such as "500m" or "4".
+        memory, memory_limit: the same, such as "8Gi".
+        accelerator: the resource's name in Kubernetes, such as "nvidia.com/gpu".
+        accelerators: how many.
+        env: plain environment variables.
+        shared_memory: size of /dev/shm, such as "2Gi".
+        deadline: seconds after which Kubernetes ends the task.
+        cache: whether an earlier result of the same inputs is taken.
+    """
+
+    image: str | None = None
+    cpu: str | None = None
+    cpu_limit: str | None = None
+    memory: str | None = None
+    memory_limit: str | None = None
+    accelerator: str | None = None
+    accelerators: int = 0
+    node_selector: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    secret_env: tuple[SecretEnv, ...] = ()
+    secret_files: tuple[SecretFiles, ...] = ()
+    env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    shared_memory: str | None = None
+    deadline: int | None = None
+    retry: Retry | None = None
+    cache: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class ExitTask:
+    """A container that runs after all others, whatever became of them; needs KFP 2.14.
+
+    In an argument, KFP puts a JSON object with `state`, `pipelineTaskName`, `pipelineJobResourceName` and `error` in
+    the place of `STATUS`, and what they say in the places of `RUN_NAME` and `RUN_ID`.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    task: Task = Task(cache=False)
+
+
+STATUS = "{{$.inputs.parameters['status']}}"
+RUN_NAME = "{{$.inputs.parameters['run_name']}}"
+RUN_ID = "{{$.inputs.parameters['run_id']}}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to compile.
+
+    Attributes:
+        image: of all tasks; best with a digest.
+        default: what every task needs.
+        tasks: node id -> what that one needs instead; `dataclasses.replace(default, ...)` makes one.
+        parameters: besides the RuntimeParameters in the pipeline.
+        image_pull_policy: "Always", "IfNotPresent" or "Never"; "" leaves it to Kubernetes.
+        image_pull_secrets: names of Secrets.
+        exit_task: runs at the end, also after a failure.
+        command: starts the entrypoint in the image; TFX's arguments follow.
+    """
+
+    image: str
+    default: Task = Task()
+    tasks: Mapping[str, Task] = dataclasses.field(default_factory=dict)
+    parameters: tuple[Parameter, ...] = ()
+    image_pull_policy: str = ""
+    image_pull_secrets: tuple[str, ...] = ()
+    exit_task: ExitTask | None = None
+    command: tuple[str, ...] = COMMAND
+
+
+def compile(pipeline: tfx_pipeline.Pipeline, options: Options) -> str:
+    """The pipeline as YAML: KFP's pipeline spec, and a second document for Kubernetes if anything needs one.
+
+    The same pipeline and options give the same text. The pipeline root is not part of it; give it with each run.
+
+    Raises:
+        CompileError: a resolver, a condition on an importer, an illegal name, ...
+    """
+    nodes = {node.id: node for node in pipeline.components}
+    _check(pipeline, nodes, options)
+    config = kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
+        default_image=options.image, default_commands=list(options.command), use_pipeline_spec_2_1=True
+    )
+    runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(config)
+    spec = runner.run(pipeline, write_out=False)["pipelineSpec"]
+    executors = spec["deploymentSpec"]["executors"]
+    platform = {}
+    for name, node in nodes.items():
+        task = options.tasks.get(name, options.default)
+        component = spec["components"][name]
+        label = component["executorLabel"]
+        _optional(node, component)
+        _task(spec["root"]["dag"]["tasks"][name], task)
+        if container := executors[label].get("container"):
+            _arguments(node, component, container)
+            _container(container, task)
+            platform[label] = _kubernetes(task, options)
+    inputs = _runtime_parameters(nodes)
+    for parameter in options.parameters:
+        if parameter.name in inputs:
+            raise CompileError(f"There are two parameters called {parameter.name}.")
+        inputs[parameter.name] = _reach(parameter, spec)
+    if inputs:
+        spec["root"]["inputDefinitions"] = {"parameters": inputs}
+    if options.exit_task:
+        platform |= _exit(spec, options, inputs)
+    try:
+        json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    except json_format.ParseError as problem:
+        raise CompileError(f"KFP's pipeline spec does not allow this: {problem}") from None
+    documents = [spec]
+    platform = {label: found for label, found in platform.items() if found}
+    if platform:
+        documents.append({"platforms": {"kubernetes": {"deploymentSpec": {"executors": platform}}}})
+    return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=2**20)
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        return True  # an anchor is legal YAML, but nobody wants to read one
+
+
+def _check(pipeline: tfx_pipeline.Pipeline, nodes: Mapping[str, base_node.BaseNode], options: Options) -> None:
+    name = pipeline.pipeline_info.pipeline_name
+    if not PIPELINE_NAME.fullmatch(name):
+        raise CompileError(f"The pipeline's name {name!r} is illegal: only a-z, 0-9 and - are allowed.")
+    for id, node in nodes.items():
+        if not TASK_NAME.fullmatch(id):
+            raise CompileError(
+                f"The node id {id!r} is illegal in Argo: only letters, digits and - inside are allowed. "
+                "Give it another with .with_id()."
+            )
+        if isinstance(node, resolver.Resolver):
+            raise CompileError(
+                f"{id} is a Resolver, which open-source KFP does not execute. kubeflow.baseline has components that "
+                "find what earlier runs left."
+            )
+        if isinstance(node, InfraValidator):
+            raise CompileError(
+                f"{id} is an InfraValidator, which TFX does not compile for KFP v2. Check in a component."
+            )
+        if isinstance(node, importer.Importer) and conditional.get_predicates(node, pipeline.dsl_context_registry):
+            raise CompileError(
+                f"{id} is an Importer with a condition, which KFP refuses. Put it before the condition."
+            )
+        for kind in _types(node):
+            if kind in compiler_utils._SUPPORTED_STANDARD_ARTIFACT_TYPES:
+                continue
+            path = name_utils.get_full_name(kind)
+            if not TYPE_NAME.fullmatch(kind.TYPE_NAME):
+                raise CompileError(
+                    f"{id} has artifacts of the type {kind.TYPE_NAME!r}, which is no legal name in KFP. Set "
+                    f"TYPE_NAME of {path} to something like 'project.{kind.__name__}'."
+                )
+            if kind.PROPERTIES:
+                raise CompileError(
+                    f"{id} has artifacts of the type {path}, which has PROPERTIES: TFX compiles those of its own "
+                    "types only. Use custom properties."
+                )
+    for id in options.tasks:
+        if id not in nodes:
+            raise CompileError(f"There are options for {id}, but no such node: the nodes are {', '.join(nodes)}.")
+    if options.exit_task and (options.exit_task.name in nodes or not TASK_NAME.fullmatch(options.exit_task.name)):
+        raise CompileError(f"The exit task's name {options.exit_task.name!r} is illegal or taken.")
+
+
+def _types(node: base_node.BaseNode) -> Iterator[type[artifact.Artifact]]:
+    for channel in (*node.inputs.values(), *node.outputs.values()):
+        yield channel.type
+
+
+def _optional(node: base_node.BaseNode, component: dict) -> None:
+    """Says in the spec which inputs may be empty; TFX does not."""
+    declared = getattr(getattr(node, "spec", None), "INPUTS", {})
+    for key, artifact_spec in component.get("inputDefinitions", {}).get("artifacts", {}).items():
+        if key in declared and declared[key].optional:
+            artifact_spec["isOptional"] = True
+
+
+def _arguments(node: base_node.BaseNode, component: dict, container: dict) -> None:
+    """Tells the entrypoint what TFX's arguments leave out."""
+    arguments = container.setdefault("args", [])
+    if SPEC not in arguments:
+        return  # a container component, which our entrypoint does not start
+    arguments[arguments.index(SPEC) + 1] = _json(component.get("inputDefinitions", {}))
+    ours = []
+    classes = {
+        kind.TYPE_NAME: name_utils.get_full_name(kind)
+        for kind in _types(node)
+        if kind not in compiler_utils._SUPPORTED_STANDARD_ARTIFACT_TYPES
+    }
+    if classes:
+        ours += [CLASSES, _json(classes)]
+    if isinstance(node, FileBasedExampleGen):
+        container.pop("lifecycle", None)  # KFP does not run the driver, so the entrypoint does
+        ours += [DRIVER]
+    container["args"] = ours + arguments
+
+
+def _task(task_spec: dict, task: Task) -> None:
+    task_spec["cachingOptions"] = {"enableCache": True} if task.cache else {}
+    if task.retry:
+        task_spec["retryPolicy"] = {
+            "maxRetryCount": task.retry.count,
+            "backoffDuration": f"{task.retry.wait}s",
+            "backoffFactor": float(task.retry.factor),
+            "backoffMaxDuration": f"{task.retry.longest_wait}s",
+        }
+
+
+def _container(container: dict, task: Task) -> None:
+    # The newer fields are unknown to older servers, and newer servers still read these.
+    wanted = {
+        "cpuRequest": (task.cpu, 1),
+        "cpuLimit": (task.cpu_limit, 1),
+        "memoryRequest": (task.memory, 1e9),
+        "memoryLimit": (task.memory_limit, 1e9),
+    }
+    resources = container.get("resources", {}) | {
+        key: quantity(text) / unit for key, (text, unit) in wanted.items() if text is not None
+    }
+    if task.accelerators:
+        if not task.accelerator:
+            raise CompileError("A task has accelerators but no type of them, such as nvidia.com/gpu.")
+        resources["accelerator"] = {"type": task.accelerator, "count": str(task.accelerators)}
+    if resources:
+        container["resources"] = resources
+    if task.env:
+        container["env"] = [{"name": name, "value": value} for name, value in sorted(task.env.items())]
+    if task.image:
+        container["image"] = task.image
+
+
+def quantity(text: str) -> float:
+    """A quantity of Kubernetes as a number: "500m" is 0.5, "8Gi" 8589934592. Raises CompileError."""
+    found = QUANTITY.fullmatch(text)
+    if not found:
+        raise CompileError(f"{text!r} is no quantity; write it as in Kubernetes, for example 500m, 4 or 8Gi.")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def _kubernetes(task: Task, options: Options) -> dict:
+    """The task's part of the platform spec (kfp-kubernetes' KubernetesExecutorConfig).
+
+    Names of secrets and claims stand in the fields that KFP 2.5 knows and newer servers call deprecated but read.
+    """
+    found: dict = {}
+    if task.node_selector:
+        found["nodeSelector"] = {"labels": dict(task.node_selector)}
+    if task.tolerations:
+        found["tolerations"] = [_toleration(toleration) for toleration in task.tolerations]
+    if task.volumes:
+        found["pvcMount"] = [
+            {"constant": volume.claim, "mountPath": volume.path}
+            | ({"subPath": volume.sub_path} if volume.sub_path else {})
+            for volume in task.volumes
+        ]
+    if task.secret_env:
+        found["secretAsEnv"] = [
+            {
+                "secretName": secret.secret,
+                "keyToEnv": [{"secretKey": key, "envVar": name} for name, key in sorted(secret.variables.items())],
+            }
+            for secret in task.secret_env
+        ]
+    if task.secret_files:
+        found["secretAsVolume"] = [
+            {"secretName": secret.secret, "mountPath": secret.path, "optional": secret.optional}
+            for secret in task.secret_files
+        ]
+    if task.shared_memory:
+        quantity(task.shared_memory)
+        found["enabledSharedMemory"] = {"volumeName": "shm", "size": task.shared_memory}
+    if task.deadline:
+        found["activeDeadlineSeconds"] = str(task.deadline)
+    if options.image_pull_policy:
+        if options.image_pull_policy not in ("Always", "IfNotPresent", "Never"):
+            raise CompileError(f"{options.image_pull_policy!r} is no image pull policy of Kubernetes.")
+        found["imagePullPolicy"] = options.image_pull_policy
+    if options.image_pull_secrets:
+        found["imagePullSecret"] = [{"secretName": name} for name in options.image_pull_secrets]
+    return found
+
+
+def _toleration(toleration: Toleration) -> dict:
+    fields = {"key": toleration.key, "operator": toleration.operator, "value": toleration.value}
+    fields |= {"effect": toleration.effect}
+    found = {key: value for key, value in fields.items() if value}
+    if toleration.seconds is not None:
+        found["tolerationSeconds"] = str(toleration.seconds)
+    return found
+
+
+def _runtime_parameters(nodes: Mapping[str, base_node.BaseNode]) -> dict[str, dict]:
+    """The definitions of the RuntimeParameters, with the defaults that TFX drops."""
+    found: dict[str, dict] = {}
+    kinds = {int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", str: "STRING", bool: "BOOLEAN"}
+    for node in nodes.values():
+        for value in node.exec_properties.values():
+            if not isinstance(value, data_types.RuntimeParameter):
+                continue
+            definition: dict = {"parameterType": kinds[value.ptype]}
+            if value.default is not None:
+                if not isinstance(value.default, str | int | float | bool):
+                    raise CompileError(f"The default of the parameter {value.name} must be text or a number.")
+                definition["defaultValue"] = value.default
+            if found.setdefault(value.name, definition) != definition:
+                raise CompileError(f"There are two parameters called {value.name}.")
+    return found
+
+
+def _reach(parameter: Parameter, spec: dict) -> dict:
+    """Connects a parameter with its targets; returns its definition."""
+    if not PARAMETER_NAME.fullmatch(parameter.name):
+        raise CompileError(f"The parameter's name {parameter.name!r} is illegal: use letters, digits, - and _.")
+    values = {}
+    paths: dict[str, list[list]] = {}
+    for target in parameter.targets:
+        name, *path = target.split(".")
+        task = spec["root"]["dag"]["tasks"].get(name)
+        properties = task["inputs"].get("parameters", {}) if task else {}
+        if not path or path[0] not in properties or "runtimeValue" not in properties[path[0]]:
+            raise CompileError(f"The parameter {parameter.name} has the target {target}, which is no property.")
+        values[target] = _value(properties[path[0]]["runtimeValue"]["constant"], path[1:], target)
+        paths.setdefault(name, []).append(path)
+    if len({json.dumps(value) for value in values.values()}) != 1:
+        raise CompileError(
+            f"The targets of the parameter {parameter.name} have different values: "
+            + ", ".join(f"{target} is {value!r}" for target, value in values.items())
+        )
+    value = next(iter(values.values()))
+    definition = {"parameterType": _kind(parameter.name, value), "defaultValue": value}
+    if parameter.description:
+        definition["description"] = parameter.description
+    inner = f"pipelinechannel--{parameter.name}"  # as kfp's SDK calls them inside of tasks
+    for name, targets in paths.items():
+        component = spec["components"][name]
+        component["inputDefinitions"]["parameters"][inner] = {"parameterType": definition["parameterType"]}
+        spec["root"]["dag"]["tasks"][name]["inputs"]["parameters"][inner] = {
+            "componentInputParameter": parameter.name
+        }
+        arguments = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]["args"]
+        if TARGETS not in arguments:
+            arguments[:0] = [TARGETS, "{}"]
+        at = arguments.index(TARGETS) + 1
+        arguments[at] = _json(json.loads(arguments[at]) | {inner: targets})
+        arguments[arguments.index(SPEC) + 1] = _json(component["inputDefinitions"])
+    return definition
+
+
+def _value(constant: object, path: list[str], target: str) -> object:
+    if not path:
+        return int(constant) if isinstance(constant, float) and constant.is_integer() else constant
+    try:
+        value = json.loads(constant)
+        for key in path:
+            value = value[int(key)] if isinstance(value, list) else value[key]
+    except (TypeError, ValueError, LookupError):
+        raise CompileError(f"The target {target} does not exist in that property.") from None
+    return value
+
+
+def _kind(name: str, value: object) -> str:
+    kinds = {bool: "BOOLEAN", int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", str: "STRING"}
+    if type(value) not in kinds:
+        raise CompileError(f"The parameter {name} would be {value!r}; only text and numbers can be parameters.")
+    return kinds[type(value)]
+
+
+def _exit(spec: dict, options: Options, inputs: Mapping[str, dict]) -> dict:
+    """Puts all tasks into a sub-DAG and the exit task beside it. Returns the exit task's platform spec."""
+    last = options.exit_task
+    label = f"{last.name}_executor"
+    spec["components"][DAG] = {"dag": spec["root"]["dag"]}
+    outer: dict = {"componentRef": {"name": DAG}, "taskInfo": {"name": DAG}}
+    if inputs:
+        spec["components"][DAG]["inputDefinitions"] = {"parameters": dict(inputs)}
+        outer["inputs"] = {"parameters": {name: {"componentInputParameter": name} for name in inputs}}
+    texts = {"run_name": "{{$.pipeline_job_name}}", "run_id": "{{$.pipeline_job_uuid}}"}  # KFP fills them in
+    spec["components"][last.name] = {
+        "executorLabel": label,
+        "inputDefinitions": {
+            "parameters": {
+                "status": {"parameterType": "TASK_FINAL_STATUS", "isOptional": True},
+                **{name: {"parameterType": "STRING"} for name in texts},
+            }
+        },
+    }
+    exit_spec = {
+        "componentRef": {"name": last.name},
+        "taskInfo": {"name": last.name},
+        "dependentTasks": [DAG],
+        "inputs": {
+            "parameters": {
+                "status": {"taskFinalStatus": {"producerTask": DAG}},
+                **{name: {"runtimeValue": {"constant": text}} for name, text in texts.items()},
+            }
+        },
+        "triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"},
+    }
+    _task(exit_spec, last.task)
+    spec["root"]["dag"] = {"tasks": {DAG: outer, last.name: exit_spec}}
+    container = {"image": options.image, "command": [last.command[0]], "args": list(last.command[1:])}
+    _container(container, last.task)
+    spec["deploymentSpec"]["executors"][label] = {"container": container}
+    return {label: _kubernetes(last.task, options)}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

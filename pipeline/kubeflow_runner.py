@@ -1,0 +1,244 @@
+"""Compiles the one DAG for Kubeflow Pipelines: what `kubeflow/` needs to know of this project."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+from tfx import types
+from tfx.dsl.components.base import base_node
+from tfx.types import standard_artifacts
+
+from components.evaluation_report import Report
+from components.report import build
+from kubeflow import compiler, notify
+from kubeflow.baseline import Latest, Record
+from kubeflow.serve import InferenceService
+from kubeflow.show import Show
+from pipeline import settings as settings_module
+from pipeline.errors import UserError
+from pipeline.pipeline import Places, create_pipeline
+from pipeline.settings import Settings
+
+IMAGE = "alexnet-pipeline"
+# Which nodes read or write what outlives a run. The others can run where the volume cannot be mounted.
+ON_VOLUME = {
+    "ImageExampleGen", "ImageSchemaGen", "PreviousStatistics", "KeepStatistics", "Trainer", "WarmStart", "Baseline",
+    "PreviousReport", "KeepReport", "Pusher",
+}  # fmt: skip
+# What these do depends on more than their inputs.
+UNCACHED = {
+    "ImageExampleGen", "ImageSchemaGen", "PreviousStatistics", "KeepStatistics", "WarmStart", "Baseline",
+    "PreviousReport", "KeepReport", "Pusher", "InferenceService",
+}  # fmt: skip
+READS_DATA = "ImageExampleGen"
+SHOWN = ("accuracy", "macro_f1", "loss", "top_3_accuracy", "baseline_accuracy")  # numbers in KFP's UI
+FORMAT = "Format-Serving"  # the folder of the SavedModel in TFX's Model
+
+
+class VolumeHistory:
+    """What earlier runs left in folders on the volume: see kubeflow.baseline and pipeline.pipeline.History."""
+
+    def __init__(self, folder: str, push: str, served: tuple[str, str] | None = None) -> None:
+        """Args:
+        folder: for statistics and reports.
+        push: where Pusher puts models; the newest there is the baseline.
+        served: name and storage URI of KServe's InferenceService, if it shall serve what is pushed.
+        """
+        self._served = served
+        self._folder = folder
+        self._push = push
+
+    def statistics(self, current: types.BaseChannel) -> base_node.BaseNode:
+        """See pipeline.pipeline.History."""
+        del current  # this run's own are recorded after DataCheck has compared them
+        return Latest(standard_artifacts.ExampleStatistics, "statistics", self._history("statistics")).with_id(
+            "PreviousStatistics"
+        )
+
+    def baseline(self, current: types.BaseChannel) -> base_node.BaseNode:
+        """See pipeline.pipeline.History."""
+        del current  # Pusher comes later
+        return self._model("Baseline")
+
+    def report(self, current: types.BaseChannel) -> base_node.BaseNode:
+        """See pipeline.pipeline.History."""
+        del current
+        return Latest(Report, "report", self._history("report")).with_id("PreviousReport")
+
+    def latest(self) -> base_node.BaseNode:
+        """See pipeline.pipeline.History."""
+        return self._model("WarmStart")
+
+    def keep(self, produced: types.BaseChannel, after: base_node.BaseNode) -> list[base_node.BaseNode]:
+        """See pipeline.pipeline.History."""
+        name = produced.output_key
+        if name == "pushed_model":
+            return [InferenceService(produced, *self._served)] if self._served else []
+        node = Record(produced, self._history(name)).with_id(f"Keep{name.capitalize()}")
+        node.add_upstream_node(after)
+        if name != "report":
+            return [node]
+        shown = Show(
+            produced,
+            html=build.PAGE,
+            data=build.REPORT,
+            numbers={name: f"evaluation.{name}" for name in SHOWN},
+            labels="evaluation.class_names",
+            matrix="evaluation.confusion_matrix",
+        )
+        return [node, shown.with_id("ShowReport")]
+
+    def _model(self, id: str) -> base_node.BaseNode:
+        return Latest(standard_artifacts.Model, "model", self._push, under=FORMAT).with_id(id)
+
+    def _history(self, name: str) -> str:
+        return os.path.join(self._folder, name)
+
+
+def compile(settings: Settings, image: str = IMAGE) -> str:
+    """The pipeline as YAML for Kubeflow Pipelines 2.5 and newer; the same settings and image give the same text.
+
+    Args:
+        settings: of the run; `settings.kubeflow` says what the nodes need.
+        image: of the containers, best as NAME@DIGEST.
+
+    Raises:
+        UserError: a setting that does not fit Kubeflow.
+    """
+    options = settings.kubeflow
+    places, history = _places(settings)
+    data = settings.data
+    if data.data_dir is None and not settings_module.looks_like_path(data.source):
+        data = data.model_copy(update={"data_dir": os.path.join(options.volume_path, "tensorflow_datasets")})
+        settings = settings.model_copy(update={"data": data})
+    # The files are in the cluster, so a version that says what is in them has to be given.
+    version = "1" if data.version == "auto" else data.version
+    pipeline = create_pipeline(settings, places, history, version, enable_cache=True)
+    names = {node.id for node in pipeline.components}
+    if unknown := options.nodes.keys() - names:
+        raise UserError(f"kubeflow.nodes has {', '.join(sorted(unknown))}: the nodes are {', '.join(sorted(names))}.")
+    tasks = {name: _task(settings, name) for name in sorted(names)}
+    parameters = _parameters(pipeline)
+    try:
+        return compiler.compile(
+            pipeline,
+            compiler.Options(
+                image=image,
+                tasks=tasks,
+                parameters=parameters,
+                image_pull_policy=options.image_pull_policy,
+                image_pull_secrets=options.image_pull_secrets,
+                exit_task=_notify(options, pipeline.pipeline_info.pipeline_name),
+            ),
+        )
+    except compiler.CompileError as problem:
+        raise UserError(str(problem)) from None
+
+
+def _places(settings: Settings) -> tuple[Places, VolumeHistory]:
+    volume, name = settings.kubeflow.volume_path, settings.name
+    push = settings.push.destination or os.path.join(volume, "serving", name)
+    places = Places(
+        root="",  # KFP's own, given with each run
+        schema=os.path.join(volume, "schemas", f"{name}.pbtxt"),
+        checkpoints=os.path.join(volume, "checkpoints") if settings.training.checkpoint else "",
+        push=push,
+    )
+    return places, VolumeHistory(os.path.join(volume, "history", name), push, _served(settings, push))
+
+
+def _served(settings: Settings, push: str) -> tuple[str, str] | None:
+    """The name of the InferenceService and the folder it serves, as KServe calls it."""
+    group = settings.kubeflow
+    if not group.inference_service:
+        return None
+    inside = os.path.relpath(push, group.volume_path)
+    if inside.startswith(".."):
+        raise UserError(f"push.destination={push} must lie in {group.volume_path}, the volume, to be served.")
+    return group.inference_service, f"pvc://{group.volume}/{inside}"
+
+
+def _task(settings: Settings, name: str) -> compiler.Task:
+    """What a node needs, from the group `kubeflow` and from its own entry there."""
+    group = settings.kubeflow
+    node = group.nodes.get(name, settings_module.KubeflowNode())
+    memory = node.memory or group.memory
+    retries = group.retries if node.retries is None else node.retries
+    task = compiler.Task(
+        cpu=node.cpu or group.cpu,
+        memory=memory,
+        memory_limit=memory,
+        accelerator=node.gpu_type if node.gpus else None,
+        accelerators=node.gpus,
+        shared_memory=node.shared_memory,
+        node_selector=node.node_selector,
+        tolerations=tuple(compiler.Toleration(**one.model_dump()) for one in node.tolerations),
+        deadline=node.deadline or group.deadline,
+        retry=compiler.Retry(count=retries) if retries else None,
+        cache=name not in UNCACHED if node.cache is None else node.cache,
+    )
+    if name in ON_VOLUME:
+        task = dataclasses.replace(task, volumes=(compiler.Volume(group.volume, group.volume_path),))
+    if name == READS_DATA:
+        task = dataclasses.replace(
+            task,
+            secret_env=tuple(compiler.SecretEnv(secret, keys) for secret, keys in sorted(group.secret_env.items())),
+            secret_files=tuple(compiler.SecretFiles(*pair) for pair in sorted(group.secret_files.items())),
+        )
+    return task
+
+
+def _notify(options: settings_module.Kubeflow, name: str) -> compiler.ExitTask | None:
+    if not options.webhook_secret:
+        return None
+    url = compiler.SecretEnv(options.webhook_secret, {notify.VARIABLE: "url"})
+    task = compiler.Task(cpu="100m", memory="128Mi", memory_limit="128Mi", secret_env=(url,), cache=False)
+    command = ("python", "-m", notify.__name__, "--status", compiler.STATUS)
+    told = ("--run-name", compiler.RUN_NAME, "--run-id", compiler.RUN_ID, "--pipeline", name)
+    told += ("--ui", options.ui) if options.ui else ()
+    return compiler.ExitTask("Notify", command + told, task)
+
+
+def _parameters(pipeline: object) -> tuple[compiler.Parameter, ...]:
+    """What can be given with each run."""
+    nodes = {node.id: node for node in pipeline.components}
+    config = json.loads(nodes["Evaluator"].exec_properties["eval_config"])
+    floors = {"overall": [], "class": []}
+    for number, metric in enumerate(config["metrics_specs"][0]["metrics"]):
+        for place, threshold in enumerate(metric.get("per_slice_thresholds", [])):
+            kind = "class" if threshold["slicing_specs"][0].get("feature_keys") else "overall"
+            path = f"metrics_specs.0.metrics.{number}.per_slice_thresholds.{place}"
+            floors[kind].append(f"Evaluator.eval_config.{path}.threshold.value_threshold.lower_bound")
+    models = [f"{name}.history" for name in ("Baseline", "WarmStart") if name in nodes]
+
+    def parameter(name: str, description: str, setting: str, *targets: str) -> compiler.Parameter:
+        return compiler.Parameter(name, (*targets, f"EvaluationReport.{setting}"), description)
+
+    return (
+        parameter("data_source", "a name, archive or folder", "settings.data.source", "ImageExampleGen.data.source"),
+        parameter("data_version", "identifies the data for the cache", "version", "ImageExampleGen.version"),
+        parameter(
+            "newest_spans",
+            "take the newest N span folders; 0: all",
+            "settings.data.newest_spans",
+            "ImageExampleGen.data.newest_spans",
+        ),
+        parameter("epochs", "of the training", "settings.training.epochs", "Trainer.custom_config.training.epochs"),
+        parameter(
+            "learning_rate",
+            "the peak of the one-cycle schedule",
+            "settings.training.learning_rate",
+            "Trainer.custom_config.training.learning_rate",
+        ),
+        parameter("min_accuracy", "floor of the test accuracy", "settings.gates.min_accuracy", *floors["overall"]),
+        parameter(
+            "min_class_recall", "floor of every class's recall", "settings.gates.min_class_recall", *floors["class"]
+        ),
+        compiler.Parameter(
+            "push_destination",
+            ("Pusher.push_destination.filesystem.base_directory", *models),
+            "the folder that servers watch",
+        ),
+    )

@@ -1,0 +1,235 @@
+"""The harness does what KFP does; with containers that need no TFX, so that each takes a moment."""
+
+import json
+
+import pytest
+import yaml
+
+from kubeflow.harness import Cluster, Refused
+
+THING = {"artifactType": {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}}
+WRITE = """
+import json, os, sys
+given = json.loads(sys.argv[1])
+one = given["outputs"]["artifacts"]["thing"]["artifacts"][0]
+path = os.environ["KUBEFLOW_STAGING_ROOT"] + "/" + one["uri"].replace("://", "/")
+open(path, "w").write(str(given["inputs"].get("parameterValues")))
+metadata = {"whole": 3, "yes": True, "list": [1], "dict": {"a": 1}, "text": "x"}
+os.makedirs(os.path.dirname(given["outputs"]["outputFile"]), exist_ok=True)
+json.dump(
+    {"artifacts": {"thing": {"artifacts": [{"metadata": metadata}]}}}, open(given["outputs"]["outputFile"], "w")
+)
+"""
+READ = """
+import json, os, sys
+given = json.loads(sys.argv[1])
+one = given["inputs"]["artifacts"]["thing"]["artifacts"][0]
+assert one["metadata"]["whole"] == 3.0 and isinstance(one["metadata"]["whole"], float), one
+path = os.environ["KUBEFLOW_STAGING_ROOT"] + "/" + one["uri"].replace("://", "/")
+print("read", open(path).read())
+"""
+
+
+def pipeline(**changes):
+    """Write -> Read; `changes` are made to the task Write, its component or its container."""
+    write = {
+        "componentRef": {"name": "Write"},
+        "taskInfo": {"name": "Write"},
+        "cachingOptions": {"enableCache": True},
+        "inputs": {"parameters": {"n": {"componentInputParameter": "n"}}},
+    } | changes.get("task", {})
+    read = {
+        "componentRef": {"name": "Read"},
+        "taskInfo": {"name": "Read"},
+        "dependentTasks": ["Write"],
+        "inputs": {
+            "artifacts": {"thing": {"taskOutputArtifact": {"producerTask": "Write", "outputArtifactKey": "thing"}}}
+        },
+    }
+    number = {"parameters": {"n": {"parameterType": "NUMBER_INTEGER"}}}
+    component = {
+        "executorLabel": "w",
+        "inputDefinitions": number,
+        "outputDefinitions": {"artifacts": {"thing": THING}},
+    } | changes.get("component", {})
+    container = {"image": "i", "command": ["python", "-c", WRITE], "args": ["{{$}}"]} | changes.get("container", {})
+    spec = {
+        "pipelineInfo": {"name": "two"},
+        "schemaVersion": "2.1.0",
+        "root": {
+            "dag": {"tasks": {"Write": write, "Read": read}},
+            "inputDefinitions": {"parameters": {"n": {"parameterType": "NUMBER_INTEGER", "defaultValue": 1}}},
+        },
+        "components": {
+            "Write": component,
+            "Read": {"executorLabel": "r", "inputDefinitions": {"artifacts": {"thing": THING}}},
+        },
+        "deploymentSpec": {
+            "executors": {
+                "w": {"container": container},
+                "r": {"container": {"image": "i", "command": ["python", "-c", READ], "args": ["{{$}}"]}},
+            }
+        },
+    } | changes.get("spec", {})
+    return yaml.safe_dump_all([spec, *changes.get("more", [])])
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    return Cluster(tmp_path)
+
+
+@pytest.mark.parametrize("newest", [True, False])
+@pytest.mark.parametrize("root", ["minio://bucket/root", "s3://bucket/root"])
+def test_what_one_task_writes_the_next_reads(tmp_path, newest, root):
+    cluster = Cluster(tmp_path, root=root, newest=newest)
+    run = cluster.run(pipeline())
+    assert run.state == "succeeded", run.tasks
+    assert "read {'n': 1}" in run.tasks["Read"].log
+    thing = run.tasks["Write"].outputs["thing"]
+    assert cluster.path(thing["uri"]).is_file()
+    assert thing["metadata"] == {
+        "whole": 3.0,
+        "yes": 1.0,
+        "list": {"list": [1]},
+        "dict": {"struct": {"a": 1}},
+        "text": "x",
+        "display_name": "thing",
+        "store_session_info": thing["metadata"]["store_session_info"],
+    }
+
+
+def test_the_cache_answers_for_the_same_inputs_alone(cluster):
+    first = cluster.run(pipeline())
+    again = cluster.run(pipeline())
+    other = cluster.run(pipeline(), {"n": 2})
+    assert [run.tasks["Write"].state for run in (first, again, other)] == ["succeeded", "cached", "succeeded"]
+    assert again.tasks["Write"].outputs == first.tasks["Write"].outputs
+    assert again.tasks["Read"].state == "succeeded"  # caching is off
+
+
+def test_a_failed_task_is_tried_again_and_what_follows_is_skipped(cluster):
+    retry = {"maxRetryCount": 2, "backoffDuration": "1s", "backoffFactor": 2.0, "backoffMaxDuration": "9s"}
+    seen = []
+    run = cluster.run(
+        pipeline(task={"retryPolicy": retry}, container={"command": ["python", "-c", "raise SystemExit(3)"]}),
+        started=lambda name, attempt, process: seen.append((name, attempt)),
+    )
+    assert run.state == "failed"
+    assert run.tasks["Write"].error == "exit status 3"
+    assert seen == [("Write", 1), ("Write", 2), ("Write", 3)]
+    assert run.tasks["Read"].state == "skipped"
+
+
+def test_a_failed_task_is_not_cached(cluster):
+    broken = pipeline(container={"command": ["python", "-c", "raise SystemExit(3)"]})
+    assert [cluster.run(broken).tasks["Write"].state for _ in range(2)] == ["failed", "failed"]
+
+
+def test_an_output_that_is_not_written_is_registered_and_empty(cluster):
+    run = cluster.run(pipeline(container={"command": ["python", "-c", "pass"]}))
+    assert run.tasks["Write"].state == "succeeded"
+    assert not cluster.path(run.tasks["Write"].outputs["thing"]["uri"]).exists()
+    assert run.tasks["Read"].state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"container": {"command": []}}, "no command"),
+        ({"container": {"command": ["no-such-program"]}}, "cannot be executed"),
+        ({"component": {"outputDefinitions": {"artifacts": {"thing": {"artifactType": {}}}}}}, "no title"),
+        ({"container": {"command": ["python", "-c", WRITE.replace('"x"', "None")]}}, "unsupported value type"),
+        (
+            {"component": {"outputDefinitions": {"parameters": {"p": {"parameterType": "STRING"}}}},
+             "container": {"command": ["python", "-c", "pass"]}},
+            "failed to read output parameter",
+        ),
+    ],
+)  # fmt: skip
+def test_a_task_fails_where_the_launcher_fails(cluster, changes, error):
+    task = cluster.run(pipeline(**changes)).tasks["Write"]
+    assert task.state == "failed"
+    assert error in task.error
+
+
+def platform(kind, **executors):
+    return {"platforms": {kind: {"deploymentSpec": {"executors": executors}}}}
+
+
+RESOLVER = {"resolver": {}}
+RETRY = {"retryPolicy": {"maxRetryCount": 2}}
+CONDITION = {"triggerPolicy": {"condition": "1 == 2"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"spec": {"schemaVersion": "2.0.0"}}, "not 2.1.0"),
+        ({"spec": {"somethingElse": 1}}, "not a PipelineSpec"),
+        ({"spec": {"pipelineInfo": {}}}, "pipelineInfo.name is empty"),
+        ({"spec": {"deploymentSpec": {"executors": {"w": RESOLVER, "r": RESOLVER}}}}, "non-container"),
+        ({"spec": {"components": {}}}, "its component does not exist"),
+        ({"task": RETRY}, "retryPolicy needs all of"),
+        ({"task": CONDITION}, "conditions are not executed"),
+        ({"task": {"dependentTasks": ["Read"]}}, "wait for each other"),
+        ({"task": {"inputs": {"parameters": {"n": {"componentInputParameter": "m"}}}}}, "not have the parameter m"),
+        ({"more": [platform("other")]}, "unknown platform"),
+        ({"more": [platform("kubernetes", x={})]}, "do not exist"),
+        ({"more": [platform("kubernetes", w={"gpu": 1})]}, "unknown fields"),
+    ],
+)  # fmt: skip
+def test_what_the_server_refuses_is_refused(cluster, changes, words):
+    with pytest.raises(Refused, match=words):
+        cluster.run(pipeline(**changes))
+
+
+@pytest.mark.parametrize(("given", "words"), [({"m": 1}, "does not have"), ({"n": "one"}, "not NUMBER_INTEGER")])
+def test_parameters_must_fit(cluster, given, words):
+    with pytest.raises(Refused, match=words):
+        cluster.run(pipeline(), given)
+
+
+@pytest.mark.parametrize(("code", "state"), [(0, "COMPLETE"), (1, "FAILED")])
+def test_an_exit_task_runs_whatever_happened_and_is_told(cluster, code, state):
+    told = "{{$.inputs.parameters['status']}}"
+    tasks = {
+        "inner": {"componentRef": {"name": "inner"}},
+        "Last": {
+            "componentRef": {"name": "Last"},
+            "dependentTasks": ["inner"],
+            "inputs": {"parameters": {"status": {"taskFinalStatus": {"producerTask": "inner"}}}},
+            "triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"},
+        },
+    }
+    spec = {
+        "root": {"dag": {"tasks": tasks}},
+        "components": {
+            "inner": {"dag": {"tasks": {"Work": {"componentRef": {"name": "Work"}}}}},
+            "Work": {"executorLabel": "w"},
+            "Last": {
+                "executorLabel": "l",
+                "inputDefinitions": {"parameters": {"status": {"parameterType": "TASK_FINAL_STATUS"}}},
+            },
+        },
+        "deploymentSpec": {
+            "executors": {
+                "w": {"container": {"image": "i", "command": ["python", "-c", f"raise SystemExit({code})"]}},
+                "l": {"container": {"image": "i", "command": ["echo"], "args": [told]}},
+            }
+        },
+    }
+    run = cluster.run(pipeline(spec=spec))
+    assert run.tasks["Last"].state == "succeeded"
+    assert json.loads(run.tasks["Last"].log)["state"] == state
+    assert run.state == ("failed" if code else "succeeded")
+
+
+def test_secrets_are_environment_variables(tmp_path):
+    secret = {"secretName": "s", "keyToEnv": [{"secretKey": "k", "envVar": "SECRET"}]}
+    text = pipeline(
+        container={"command": ["python", "-c", "import os; print(os.environ['SECRET'])"]},
+        more=[platform("kubernetes", w={"secretAsEnv": [secret]})],
+    )
+    assert "value" in Cluster(tmp_path, secrets={"s": {"k": "value"}}).run(text).tasks["Write"].log
+    assert "the secret s has no k" in Cluster(tmp_path).run(text).tasks["Write"].error
