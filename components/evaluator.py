@@ -207,7 +207,8 @@ def _row(extracts: tfma.Extracts) -> dict[str, object]:
 
 def _only(values: np.ndarray) -> Any:
     """The one value of a feature."""
-    return np.ravel(values)[0].item() if isinstance(np.ravel(values)[0], np.generic) else np.ravel(values)[0]
+    value = np.ravel(values)[0]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _bless(blessing: types.Artifact, output: str, model: types.Artifact, baseline: types.Artifact | None) -> None:

@@ -6,7 +6,6 @@ runs twice. This one copies beside it and renames, and finds a model that is alr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -23,6 +22,7 @@ from tfx.utils import io_utils, proto_utils
 
 from components.evaluation_report import Report
 from components.report import build
+from kubeflow.baseline import fingerprint, versions  # of any folder of numbered versions
 
 RECORD = os.path.join("assets.extra", "pushed.json")
 CARD = os.path.join("assets.extra", build.CARD)
@@ -114,14 +114,6 @@ def push(model: str, base: str, card: str | None = None) -> tuple[str, str]:
     return path, str(version)
 
 
-def versions(base: str) -> list[int]:
-    """The numbers of the versions below `base`, ascending."""
-    if not fileio.isdir(base):
-        return []
-    names = (name.strip("/") for name in fileio.listdir(base))
-    return sorted(int(name) for name in names if name.isdigit())
-
-
 def pushed_fingerprint(base: str, version: int) -> str:
     """Of a version that `push` made; "" for any other."""
     path = os.path.join(base, str(version), RECORD)
@@ -129,16 +121,3 @@ def pushed_fingerprint(base: str, version: int) -> str:
         return ""
     with fileio.open(path, "r") as file:
         return json.loads(file.read())["fingerprint"]
-
-
-def fingerprint(model: str) -> str:
-    """A digest of all files of a SavedModel and their names."""
-    digest = hashlib.sha256()
-    for folder, _, files in sorted(fileio.walk(model)):
-        for name in sorted(files):
-            path = os.path.join(folder, name)
-            digest.update(f"{os.path.relpath(path, model)}\0".encode())
-            with fileio.open(path, "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()
