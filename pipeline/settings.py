@@ -35,7 +35,9 @@ class Group(pydantic.BaseModel):
 class Data(Group):
     """Where the examples come from (ImageExampleGen) and how they are split."""
 
-    source: str = Field("shapes10", min_length=1, description="a TensorFlow Datasets name, an archive, or a folder")
+    source: str = Field(
+        "shapes10", min_length=1, description="a TensorFlow Datasets name, or an archive or a folder, also s3://"
+    )
     data_dir: str | None = Field(None, description="where TensorFlow Datasets keeps prepared data")
     name: str | None = Field(
         None, pattern=r"^[a-z0-9][a-z0-9_-]*$", description="what results and pushes are filed under"
@@ -79,6 +81,7 @@ class Model(Group):
     normalization: Literal["batch", "lrn", "none"] = Field("batch", description="lrn: as published in 2012")
     groups: Literal[1, 2] = Field(1, description="2: the paper's split over two GPUs")
     dropout: float = Field(0.5, ge=0, lt=1, description="of each of the two hidden dense layers")
+    mirror: bool = Field(False, description="serve the mean over an image and its mirror image; twice the work")
 
 
 class Training(Group):
@@ -93,15 +96,73 @@ class Training(Group):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     flip: bool = Field(True, description="mirror half of the training images")
     shift: int = Field(2, ge=0, le=64, description="move training images by up to this many stored pixels")
+    cutout: int = Field(0, ge=0, le=512, description="cover a square of so many stored pixels in training images")
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "auto", description="auto: mixed_bfloat16 where the hardware has it"
     )
-    jit: Literal["auto", "on", "off"] = Field("auto", description="XLA; auto: on GPU, off on CPU, where it is slower")
+    jit: Literal["auto", "on", "off"] = Field(
+        "auto", description="XLA; auto: on one GPU, off on several, and off on CPU, where it is slower"
+    )
     steps_per_execution: int = Field(0, ge=0, description="training steps in one call; 0: chosen by the device")
     seed: int = Field(1, ge=0, lt=2**31)
-    cache: bool = Field(True, description="keep the decoded training images in memory")
+    cache: bool = Field(True, description="keep the decoded training images in memory if they fit")
     warm_start: bool = Field(False, description="start from the weights of the latest blessed model")
     checkpoint: bool = Field(True, description="save after every epoch, so that a killed run continues")
+
+
+NOT_SEARCHED = {
+    "model.variant", "training.epochs", "training.seed", "training.warm_start", "training.checkpoint",
+    "training.cache", "training.jit", "training.steps_per_execution",
+}  # fmt: skip
+
+
+class Tuner(Group):
+    """The search for a better recipe before the training (trainer/tuning.py)."""
+
+    trials: int | None = Field(None, ge=1, le=10_000, description="recipes to try; null: no search")
+    algorithm: Literal["random", "bayesian", "hyperband"] = Field("random", description="how Keras Tuner searches")
+    epochs: int = Field(3, ge=1, le=10_000, description="of each trial; with hyperband, of the longest ones")
+    share: float = Field(1.0, gt=0, le=1, description="of the training examples, for the trials alone")
+    space: dict[str, tuple[bool | int | float | str, ...]] = Field(
+        {
+            "training.learning_rate": (0.02, 0.5, "log"),
+            "training.weight_decay": (5e-5, 2e-3, "log"),
+            "model.dropout": (0, 0.5),
+        },
+        description="setting: [low, high], [low, high, log], or the values to choose from",
+    )
+
+    @pydantic.field_validator("space", mode="after")
+    @classmethod
+    def _can_be_searched(cls, space: dict[str, tuple]) -> dict[str, tuple]:
+        if not space:
+            raise ValueError("name a setting to search")
+        return {key: cls._dimension(key, values) for key, values in space.items()}
+
+    @staticmethod
+    def _dimension(key: str, given: tuple) -> tuple:
+        """The values as the setting has them and, last, how they are meant: "linear", "log" or "choice"."""
+        groups = {"model": Model, "training": Training}
+        known = [f"{group}.{name}" for group, kind in groups.items() for name in kind.model_fields]
+        if key not in known:
+            raise ValueError(f"{key} is no setting of the recipe, {_nearest(key, known)}")
+        if key in NOT_SEARCHED:
+            raise ValueError(f"{key} cannot be searched")
+        group, _, name = key.partition(".")
+        kind = given[-1] if given and given[-1] in ("linear", "log", "choice") else None
+        try:
+            values = [getattr(groups[group](**{name: value}), name) for value in (given[:-1] if kind else given)]
+        except pydantic.ValidationError as error:
+            raise ValueError(_explain(error.errors()[0]).removesuffix(".")) from None
+        numeric = groups[group].model_fields[name].annotation in (int, float)
+        kind = kind or ("linear" if numeric and len(values) == 2 else "choice")
+        if kind == "choice" and len(set(values)) < max(2, len(values)):
+            raise ValueError(f"{key} needs two or more different values to choose from")
+        if kind != "choice" and not (numeric and len(values) == 2 and values[0] < values[1]):
+            raise ValueError(f"{key} needs a number and a larger one, such as [0.1, 0.5]")
+        if kind == "log" and values[0] <= 0:
+            raise ValueError(f"{key} needs a lower bound above 0 for log")
+        return (*values, kind)
 
 
 class Gates(Group):
@@ -146,16 +207,23 @@ class Serving(Group):
 class Push(Group):
     """Where a blessed model goes (Pusher)."""
 
-    destination: str | None = Field(None, description="a folder for TF Serving; default: WORKDIR/serving/NAME")
+    destination: str | None = Field(
+        None, description="a folder for TF Serving, also s3://BUCKET/FOLDER; default: WORKDIR/serving/NAME"
+    )
 
 
 class Beam(Group):
-    """How the Beam components run."""
+    """How the Beam components run: ImageExampleGen, StatisticsGen, Transform and Evaluator."""
 
-    pipeline_args: tuple[str, ...] = Field(
-        ("--runner=DirectRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"),
-        description="Beam's own options; name another runner here",
+    runner: str | None = Field(
+        None, pattern=r"^\w+$", description="FlinkRunner, SparkRunner, DataflowRunner; default: in this process"
     )
+    pipeline_args: tuple[str, ...] = Field((), description="Beam's options for it, such as --flink_master=HOST:8081")
+
+    @property
+    def arguments(self) -> list[str]:
+        """For `beam.Pipeline`. None by default: given any, TFX packs itself up for remote workers in every node."""
+        return [*([f"--runner={self.runner}"] if self.runner else ()), *self.pipeline_args]
 
 
 Quantity = typing.Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$")]
@@ -190,6 +258,9 @@ class Kubeflow(Group):
 
     volume: str = Field("alexnet", min_length=1, description="PersistentVolumeClaim for what outlives a run")
     volume_path: str = Field("/alexnet", pattern="^/", description="where it is mounted")
+    history: str | None = Field(
+        None, description="folder of earlier runs' statistics and reports, also s3://; default: VOLUME_PATH/history"
+    )
     cpu: Quantity = Field("1", description="CPUs of a node; more in nodes")
     memory: Quantity = Field("4Gi", description="memory of a node, requested and limit")
     deadline: int = Field(86_400, ge=60, description="seconds after which a node is ended")
@@ -199,7 +270,7 @@ class Kubeflow(Group):
         description="what single nodes need instead",
     )
     secret_env: dict[str, dict[str, str]] = Field(
-        {}, description="secret: {variable: key}, for the nodes that read data"
+        {}, description="secret: {variable: key}, for the nodes that use an object store"
     )
     secret_files: dict[str, str] = Field({}, description="secret: folder for its files, likewise")
     image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
@@ -218,6 +289,7 @@ class Settings(Group):
     preprocessing: Preprocessing = Preprocessing()
     model: Model = Model()
     training: Training = Training()
+    tuner: Tuner = Tuner()
     gates: Gates = Gates()
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
@@ -228,7 +300,8 @@ class Settings(Group):
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Settings:
         smallest = {"paper": 67, "cifar": 8}[self.model.variant]
-        if self.model.input_size < smallest:
+        sizes = (self.model.input_size, *self.tuner.space.get("model.input_size", ())[:-1])
+        if min(sizes) < smallest:
             raise ValueError(f"model.input_size must be at least {smallest} for model.variant={self.model.variant}")
         return self
 
@@ -251,10 +324,16 @@ def builder_name(source: str) -> str:
     return source.replace(":", "/").split("/")[0]
 
 
+def is_remote(path: str) -> bool:
+    """Whether a data source or a push destination lies in an object store."""
+    return path.startswith("s3://")
+
+
 def looks_like_path(source: str) -> bool:
-    """Whether a data source names something on disk rather than a TensorFlow Datasets builder."""
+    """Whether a data source names files, here or in an object store, rather than a TensorFlow Datasets builder."""
     return (
         source.startswith((".", "/", "~"))
+        or is_remote(source)
         or "\\" in source
         or source.endswith((".gz", ".tar"))
         or bool(pathlib.Path(source).exists() and not re.fullmatch(r"[a-z0-9_]+", source))
@@ -345,9 +424,9 @@ def _keys() -> list[str]:
 def _nearest(word: str, names: Iterable[str]) -> str:
     """Which of `names` was probably meant."""
     names = list(names)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    if not close:  # the last part alone, such as "epochs" for "training.epochs"
-        tails = {name.rsplit(".", 1)[-1]: name for name in names}
+    tails = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}  # "epochs" for "training.epochs"
+    close = [tails[word]] if word in tails else difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if not close:
         close = [tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], tails, n=1)]
     if close:
         return f"did you mean {close[0]}"

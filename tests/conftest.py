@@ -12,6 +12,19 @@ import numpy as np
 import PIL.Image
 import pytest
 
+# Settings with which the whole pipeline takes seconds on shapes10/small, and nothing stops a model but a test.
+SMALL = [
+    "training.batch_size=50",
+    "training.learning_rate=0.05",
+    "model.width=0.1",
+    "model.dropout=0",
+    "gates.min_accuracy=0",
+    "gates.min_class_recall=0",
+    "gates.max_accuracy_drop=1",
+    "gates.max_class_recall_drop=1",
+    "serving.images=3",
+    "serving.max_latency_ms=60000",
+]
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -99,3 +112,38 @@ def scratch(tmp_path):
     folder = tmp_path / "scratch"
     folder.mkdir()
     return pathlib.Path(folder)
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The address of a server with S3's API."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """A boto3 client, and an environment that leads to the server, with the empty bucket "bucket"."""
+    import requests
+
+    from kubeflow import object_store
+
+    requests.post(f"{s3_server}/moto-api/reset", timeout=30)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    object_store.client.cache_clear()
+    client = object_store.client()
+    client.create_bucket(Bucket="bucket")
+    yield client
+    object_store.client.cache_clear()

@@ -24,6 +24,18 @@ def test_overrides_are_typed_and_the_last_one_wins():
     assert (loaded.training.epochs, loaded.gates.min_accuracy) == (5, 0.25)
 
 
+def test_a_space_is_read_with_the_types_of_its_settings_and_survives_a_round_trip():
+    space = "training.learning_rate: [5e-2, 0.4, log], model.dropout: [0, 0.3], training.flip: [true, false]"
+    loaded = settings.load(overrides=[f"tuner.space={{{space}, training.batch_size: [64, 128, choice]}}"])
+    assert loaded.tuner.space == {
+        "training.learning_rate": (0.05, 0.4, "log"),
+        "model.dropout": (0.0, 0.3, "linear"),
+        "training.flip": (True, False, "choice"),
+        "training.batch_size": (64, 128, "choice"),
+    }
+    assert settings.parse(yaml.safe_load(settings.dump(loaded))) == loaded
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -37,6 +49,17 @@ def test_overrides_are_typed_and_the_last_one_wins():
         ("training.epochs", "--set group.key=value"),
         ("training.epochs=[", "not valid YAML"),
         ("model.variant=paper", "model.input_size must be at least 67"),
+        ("tuner.trials=0", "tuner.trials=0: input should be greater than or equal to 1"),
+        ("tuner.space={}", "name a setting to search"),
+        ("tuner.space={training.learning_rte: [0.1, 0.2]}", "did you mean training.learning_rate"),
+        ("tuner.space={training.epochs: [1, 2]}", "training.epochs cannot be searched"),
+        ("tuner.space={training.learning_rate: [0.2, 0.1]}", "learning_rate needs a number and a larger one"),
+        ("tuner.space={training.learning_rate: [0.1, 50]}", "learning_rate=50: input should be less than"),
+        ("tuner.space={model.dropout: [0, 0.2, log]}", "model.dropout needs a lower bound above 0"),
+        ("tuner.space={training.flip: [true]}", "training.flip needs two or more different values"),
+        ("tuner.space={training.flip: [true, false, log]}", "training.flip needs a number"),
+        ("tuner.space={training.shift: [0.5, 2]}", "shift=0.5: input should be a valid integer"),
+        ("tuner.space={model.input_size: [4, 32]}", "input_size=4: input should be greater than"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_the_way_out(override, said):
@@ -44,6 +67,12 @@ def test_a_mistake_is_one_sentence_with_the_way_out(override, said):
         settings.load(overrides=[override])
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_beam_gets_the_runner_and_its_options_and_by_default_nothing():
+    assert settings.Beam().arguments == []
+    chosen = settings.load(overrides=["beam.runner=FlinkRunner", "beam.pipeline_args=[--flink_master=flink:8081]"])
+    assert chosen.beam.arguments == ["--runner=FlinkRunner", "--flink_master=flink:8081"]
 
 
 def test_an_unknown_preset_names_the_nearest():

@@ -6,9 +6,11 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipeline.settings import Model
 from trainer import augmentation, model
+from trainer.batch_norm import FusedBatchNormalization
 
 TINY = {"variant": "cifar", "input_size": 8, "width": 0.1}
 
@@ -76,10 +78,48 @@ def test_the_small_variant_takes_images_of_another_size(normalization):
     assert (model.LocalResponseNormalization in kinds) == (normalization == "lrn")
 
 
-def test_width_scales_filters_to_multiples_of_eight():
+def test_width_scales_filters_to_multiples_of_sixteen():
     network = model.build(Model(variant="cifar", width=0.3), 10, image_size=32)
     filters = [layer.filters for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
     assert filters == [32, 80, 112, 112, 80]  # of 96 256 384 384 256: 28.8 76.8 115.2 115.2 76.8
+
+
+def trained_once(layer, values, weights):
+    """Result, gradients and moving statistics of one step in training."""
+    layer.build(values.shape)
+    layer.gamma.assign(np.linspace(0.5, 2, values.shape[-1]))
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        result = layer(values, training=True)
+        loss = tf.reduce_sum(result * weights)
+    gradients = tape.gradient(loss, [values, layer.gamma.value, layer.beta.value])
+    return [np.asarray(part) for part in (result, *gradients, layer.moving_mean, layer.moving_variance)]
+
+
+def test_fused_batch_normalization_does_what_keras_does():
+    random = np.random.default_rng(0)
+    values, weights = (tf.constant(random.normal(1, 3, (16, 8, 8, 16)), tf.float32) for _ in range(2))
+    plain = keras.layers.BatchNormalization(momentum=0.9)
+    fused = FusedBatchNormalization(momentum=0.9)
+    for wanted, found in zip(trained_once(plain, values, weights), trained_once(fused, values, weights), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=1e-3)  # a variance of 1,024 values: n - 1 for n
+    np.testing.assert_allclose(fused(values), plain(values), rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_to_train_has_the_weights_of_one_to_keep():
+    to_train = model.build(Model(**TINY), 3, 8, to_train=True)
+    kept = model.build(Model(**TINY), 3, 8)
+    kept.set_weights(to_train.get_weights())
+    np.testing.assert_allclose(kept(random_images()), to_train(random_images()), rtol=1e-5)
+    assert any(isinstance(layer, FusedBatchNormalization) for layer in to_train.layers)
+    assert {type(layer).__module__.split(".")[0] for layer in kept.layers} == {"keras"}
+
+
+def test_with_batch_normalization_the_network_pools_first():
+    order = [layer.name for layer in model.build(Model(**TINY), 3, 8).layers]
+    assert order.index("pool1") < order.index("conv1_bn") < order.index("conv1_relu")
+    order = [layer.name for layer in model.build(Model(**TINY, normalization="lrn"), 3, 8).layers]
+    assert order.index("conv1_relu") < order.index("norm1") < order.index("pool1")
 
 
 def test_pixels_are_normalized_with_the_given_statistics():
@@ -163,6 +203,25 @@ def test_augmentation_without_flip_or_shift():
     np.testing.assert_array_equal(neither, images)
 
 
+def test_cutout_covers_one_square_of_the_mean_colour():
+    images = random_images(200, 12)
+    layer = augmentation.Cutout(5, colour=(44, 7, 9), seed=1)
+    np.testing.assert_array_equal(layer(images), images)
+    changed = np.array(layer(images, training=True))
+    assert changed.dtype == np.uint8
+    sizes = set()
+    for image, result in zip(images, changed, strict=True):
+        rows, columns = np.nonzero((image != result).any(axis=-1))
+        top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
+        assert (result[top:bottom, left:right] == (44, 7, 9)).all()
+        sizes |= {bottom - top, right - left}
+        result[top:bottom, left:right] = image[top:bottom, left:right]
+        np.testing.assert_array_equal(result, image)
+    assert max(sizes) == 5  # whole
+    assert min(sizes) == 3  # cut by the edge, with the centre still inside
+    np.testing.assert_array_equal(augmentation.Cutout(0)(images, training=True), images)
+
+
 def test_augmentation_depends_on_the_seed_alone():
     images = random_images(50, 8)
 
@@ -175,7 +234,7 @@ def test_augmentation_depends_on_the_seed_alone():
     assert not np.array_equal(*twice(seed=1))
 
 
-@pytest.mark.parametrize("name", ["model", "augmentation", "optimization", "metrics"])
+@pytest.mark.parametrize("name", ["model", "augmentation", "optimization", "metrics", "recipe"])
 def test_no_backend_is_named(name):
     source = pathlib.Path(model.__file__).with_name(f"{name}.py").read_text()
     modules = set()

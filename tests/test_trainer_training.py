@@ -373,6 +373,7 @@ def fn_args(data, tmp_path):
         serving_model_dir=str(tmp_path / "model" / "Format-Serving"),
         model_run_dir=str(tmp_path / "run"),
         base_model=None,
+        hyperparameters=None,
         custom_config={
             "model": MODEL.model_dump(mode="json"),
             "training": recipe(epochs=1).model_dump(mode="json"),
@@ -405,12 +406,12 @@ def test_run_fn_starts_from_the_base_model_only_when_told_so(fn_args, monkeypatc
     assert seen == [None, pathlib.Path("/blessed/assets.extra/model.keras")]
 
 
-@pytest.mark.parametrize("change", ["model", "training", "code", "train_files", "base_model"])
+@pytest.mark.parametrize("change", ["model", "training", "code", "train_files", "base_model", "hyperparameters"])
 def test_only_the_same_training_shares_a_checkpoint(fn_args, change):
-    before = run._checkpoint_dir(fn_args)
-    assert run._checkpoint_dir(fn_args) == before
+    before = run.working_folder(fn_args)
+    assert run.working_folder(fn_args) == before
     if change in fn_args.custom_config:
         fn_args.custom_config[change] = "other"
     else:
         setattr(fn_args, change, "other")
-    assert run._checkpoint_dir(fn_args) != before
+    assert run.working_folder(fn_args) != before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -50,3 +52,46 @@ class FlipAndShift(keras.layers.Layer):
         positions = positions + keras.random.randint([batch, 1], -reach, reach + 1, seed=self._random)
         last = length - 1
         return last - ops.abs(last - ops.abs(positions))
+
+
+@keras.saving.register_keras_serializable(package="alexnet")
+class Cutout(keras.layers.Layer):
+    """Covers a square of each training image (DeVries, Taylor: Improved Regularization of CNNs with Cutout, 2017).
+
+    Its centre is any pixel, so that it may reach over the edge. Without `training` nothing changes.
+
+    Input and output: any dtype, [batch, height, width, channels].
+    """
+
+    def __init__(self, size: int, colour: Sequence[float] = (0, 0, 0), seed: int = 1, **kwargs: object) -> None:
+        """
+        Args:
+            size: side of the square in pixels; 0 for none.
+            colour: of the square, best the mean of all images; a value for each channel.
+            seed: of the places.
+            **kwargs: of Keras' layers.
+        """
+        super().__init__(autocast=False, **kwargs)
+        self.size, self.colour, self.seed = size, tuple(map(float, colour)), seed
+        self._random = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+        if not training or not self.size:
+            return inputs
+        height, width, _ = inputs.shape[1:]
+        batch = ops.shape(inputs)[0]
+        covered = self._near(batch, height)[:, :, None, None] & self._near(batch, width)[:, None, :, None]
+        colour = ops.cast(ops.convert_to_tensor(self.colour), inputs.dtype)
+        return ops.where(covered, colour, inputs)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "size": self.size, "colour": self.colour, "seed": self.seed}
+
+    def _near(self, batch: int, length: int) -> keras.KerasTensor:
+        """bool [batch, length]: the `size` positions around a random one of each image."""
+        first = keras.random.randint([batch, 1], 0, length, seed=self._random) - self.size // 2
+        positions = ops.arange(length)[None, :]
+        return ops.logical_and(positions >= first, positions < first + self.size)

@@ -17,6 +17,10 @@ from trainer.checkpoint import Checkpoint
 SECONDS_BETWEEN_EVENTS = 0.5
 
 
+class Diverged(UserError):
+    """The loss of a training is not a number any more."""
+
+
 class Progress(keras.callbacks.Callback):
     """Emits "training" events while an epoch runs and an "epoch" event at its end, and stops at a loss of NaN.
 
@@ -24,7 +28,7 @@ class Progress(keras.callbacks.Callback):
     "epoch": epochs, and the numbers of the epoch's record, see `Records`, without its lists.
 
     Raises:
-        UserError: the loss is not a number; raised before anything of that epoch is saved.
+        Diverged: the loss is not a number; raised before anything of that epoch is saved.
     """
 
     def __init__(self, epochs: int, steps: int, batch_size: int) -> None:
@@ -62,7 +66,7 @@ class Progress(keras.callbacks.Callback):
 
     def _check(self, loss: float) -> None:
         if not math.isfinite(loss):
-            raise UserError(
+            raise Diverged(
                 f"Training diverged in epoch {self._epoch} (the loss is {loss}), so no model was written: "
                 "lower training.learning_rate or raise training.warmup_share."
             )
@@ -78,7 +82,7 @@ class Records(keras.callbacks.Callback):
 
     def __init__(
         self,
-        file: pathlib.Path,
+        file: pathlib.Path | None,
         epochs: int,
         images_per_epoch: int,
         records: list[dict],
@@ -86,7 +90,7 @@ class Records(keras.callbacks.Callback):
     ) -> None:
         """
         Args:
-            file: the JSON file, {"epochs": [record, ...]}.
+            file: the JSON file, {"epochs": [record, ...]}; None: none.
             epochs: how many there will be.
             images_per_epoch: training images that an epoch sees.
             records: of the epochs before this process; extended in place.
@@ -121,6 +125,8 @@ class Records(keras.callbacks.Callback):
         events.emit("epoch", epochs=self._epochs, **numbers)  # with 1,000 classes the lists would be too long a line
 
     def _write(self) -> None:
+        if self._file is None:
+            return
         self._file.parent.mkdir(parents=True, exist_ok=True)
         files.replace(self._file, json.dumps({"epochs": self.records}, indent=1))
 

@@ -43,9 +43,9 @@ class Checkpoint:
 
     def restore(self) -> list[dict]:
         """Puts the saved state into the model and returns its history; nothing saved: leaves it alone, []."""
+        variables = self._variables()  # first: making some is work that several workers do together
         if not self._file.exists():
             return []
-        variables = self._variables()
         try:
             with np.load(self._file) as saved:
                 arrays = [saved[f"variable_{at}"] for at in range(len(variables))]

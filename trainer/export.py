@@ -16,7 +16,7 @@ KERAS_FILE = "assets.extra/model.keras"  # inside the SavedModel; TF Serving ign
 CLASSES_FILE = "assets.extra/classes.json"  # the class names by label, for those who ask for more than the best
 
 
-def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Path) -> None:
+def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Path, mirror: bool = False) -> None:
     """Writes the network as a SavedModel with two signatures.
 
     `serving_default`, for users: `images` string [batch], encoded PNG or JPEG of any size, grey or colour ->
@@ -32,6 +32,7 @@ def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Pa
         model: from uint8 [batch, size, size, 3] to logits.
         summary: of the data that it was trained on.
         directory: of the SavedModel; replaced in one step, so that no half model is ever there.
+        mirror: answer with the mean of the logits of an image and of its mirror image.
     """
     directory = pathlib.Path(directory)
     partial = directory.with_name(f"{directory.name}.partial")
@@ -44,7 +45,10 @@ def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Pa
 
     def probabilities(encoded: tf.Tensor) -> tf.Tensor:
         pixels = images.decode_batch(encoded, summary.image_size)
-        return tf.nn.softmax(model(pixels, training=False))
+        if not mirror:
+            return tf.nn.softmax(model(pixels, training=False))
+        both = model(tf.concat([pixels, tf.reverse(pixels, [2])], axis=0), training=False)
+        return tf.nn.softmax(tf.add(*tf.split(both, 2)) / 2)
 
     def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
         scores = probabilities(images)

@@ -6,12 +6,14 @@ import hashlib
 import json
 import pathlib
 import shutil
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import keras
 
+from pipeline import files
 from pipeline.settings import Model, Training
-from trainer import export, summary, training
+from trainer import export, hardware, summary, training
 
 if TYPE_CHECKING:
     from tfx.components.trainer.fn_args_utils import FnArgs
@@ -28,13 +30,19 @@ def run_fn(fn_args: FnArgs) -> None:
 
     fn_args.base_model: the SavedModel to start from when training.warm_start is set, or None.
 
+    fn_args.hyperparameters: what Tuner found, a config of keras_tuner.HyperParameters, or None.
+
+    Called by several workers (see `hardware`), which have to see the same folders, only the chief writes.
+
+    fn_args.model_run_dir gets recipe.json beside what `training.train` writes: the settings that were used.
+
     Raises:
         UserError: see `training.train` and `summary.read_summary`.
     """
-    model_settings = Model(**fn_args.custom_config["model"])
-    training_settings = Training(**fn_args.custom_config["training"])
+    found = (fn_args.hyperparameters or {}).get("values", {})
+    model_settings, training_settings = recipe(fn_args.custom_config, found)
     data = summary.read_summary(fn_args.transform_output)
-    checkpoint_dir = _checkpoint_dir(fn_args) if training_settings.checkpoint else None
+    checkpoint_dir = working_folder(fn_args) if training_settings.checkpoint else None
     warm_start_from = None
     if fn_args.base_model and training_settings.warm_start:
         warm_start_from = pathlib.Path(fn_args.base_model) / export.KERAS_FILE
@@ -48,17 +56,41 @@ def run_fn(fn_args: FnArgs) -> None:
         checkpoint_dir,
         warm_start_from,
     )
-    export.export(model, data, fn_args.serving_model_dir)
-    if checkpoint_dir:
-        shutil.rmtree(checkpoint_dir, ignore_errors=True)
+    if hardware.is_chief():
+        export.export(model, data, fn_args.serving_model_dir, model_settings.mirror)
+        used = {
+            "model": model_settings.model_dump(mode="json"),
+            "training": training_settings.model_dump(mode="json"),
+        }
+        files.replace(pathlib.Path(fn_args.model_run_dir, "recipe.json"), json.dumps(used, indent=1))
+        if checkpoint_dir:
+            shutil.rmtree(checkpoint_dir, ignore_errors=True)
+    hardware.wait_for_workers()  # TFX fails where it finds no model, so nobody returns before it is there
 
 
-def _checkpoint_dir(fn_args: FnArgs) -> pathlib.Path | None:
+def recipe(config: Mapping[str, Mapping], found: Mapping[str, object]) -> tuple[Model, Training]:
+    """The settings with found values in them.
+
+    Args:
+        config: {"model": settings.Model as a dict, "training": settings.Training as a dict}.
+        found: "model.NAME" or "training.NAME" -> value; other keys, which are Keras Tuner's own, are ignored.
+    """
+    groups = {"model": Model, "training": Training}
+    changes = {name: {} for name in groups}
+    for key, value in found.items():
+        group, _, name = key.partition(".")
+        if group in groups:
+            changes[group][name] = value
+    return tuple(kind(**{**config[name], **changes[name]}) for name, kind in groups.items())
+
+
+def working_folder(fn_args: FnArgs) -> pathlib.Path | None:
     """A folder that only a run with the same code, settings, data and starting point shares."""
     root = fn_args.custom_config.get("checkpoint_root")
     if not root:
         return None
-    identity = {key: fn_args.custom_config.get(key) for key in ("model", "training", "code")}
+    identity = {key: value for key, value in fn_args.custom_config.items() if key != "checkpoint_root"}
     identity["files"] = [fn_args.train_files, fn_args.eval_files, fn_args.base_model]
+    identity["found"] = fn_args.hyperparameters
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return pathlib.Path(root) / digest[:16]

@@ -1,4 +1,4 @@
-"""The recipe: SGD with Nesterov momentum on a one-cycle schedule, as fast as the hardware allows."""
+"""Trains by the recipe, as fast as the hardware allows, on one worker or several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import keras
 
 from pipeline.errors import UserError
 from pipeline.settings import Model, Training
-from trainer import augmentation, callbacks, hardware, metrics, model, optimization, tensorboard
+from trainer import callbacks, hardware, model, recipe, tensorboard
 from trainer.checkpoint import Checkpoint
 from trainer.input import evaluation_dataset, training_dataset
 from trainer.summary import DataSummary
@@ -47,7 +47,8 @@ def train(
         hardware can serve it, and one record for each epoch, see `callbacks.Records`.
 
     Raises:
-        UserError: the loss became NaN, or the network of warm_start_from has another architecture.
+        UserError: the loss became NaN, the network of warm_start_from has another architecture, or several workers
+            found different checkpoints.
     """
     run_dir = pathlib.Path(run_dir)
     epochs = training_settings.epochs
@@ -62,34 +63,41 @@ def train(
     )
     keras.utils.set_random_seed(training_settings.seed)
     with plan.strategy.scope(), hardware.dtype_policy(plan.precision):
-        network = build()
+        network = build(to_train=True)
+        if plan.strategy.num_replicas_in_sync > 1:
+            hardware.share_statistics(network)
         if warm_start_from:
             warm_start(network, warm_start_from)
-        learner = _learner(network, training_settings, plan)
+        learner = recipe.learner(network, training_settings, plan.steps, plan.jit, plan.steps_per_call)
         checkpoint = Checkpoint(pathlib.Path(checkpoint_dir), learner) if checkpoint_dir else None
         records = checkpoint.restore() if checkpoint else []
+    done = hardware.wait_for_workers(len(records))
+    if len(set(done)) > 1:
+        raise UserError(f"The workers' checkpoints are of different epochs, {done}: give the workers one folder.")
     log.info("Training on %s, %d of %d epochs done.", plan, len(records), epochs)
-    validation = evaluation_dataset(eval_files, summary.image_size, plan.batch_size)
+    validation = hardware.share_batches(evaluation_dataset(eval_files, summary.image_size, plan.batch_size))
+    history = run_dir / "history.json" if hardware.is_chief() else None
     beside = [
         callbacks.Progress(epochs, plan.steps, plan.batch_size),  # first: it stops at NaN
-        callbacks.Records(
-            run_dir / "history.json", epochs, plan.steps * plan.batch_size, records, learner.class_counts
-        ),
-        tensorboard.Scalars(run_dir, records, summary),
+        callbacks.Records(history, epochs, plan.steps * plan.batch_size, records, learner.class_counts),
     ]
-    if checkpoint:
-        beside.append(callbacks.Save(checkpoint, records))
+    if hardware.is_chief():
+        beside.append(tensorboard.Scalars(run_dir, records, summary))
+        if checkpoint:
+            beside.append(callbacks.Save(checkpoint, records))
     if len(records) < epochs:
         learner.fit(
-            training_dataset(
-                train_files,
-                summary.image_size,
-                summary.examples,
-                plan.batch_size,
-                plan.steps,
-                range(len(records), epochs),
-                training_settings.seed,
-                training_settings.cache,
+            hardware.share_batches(
+                training_dataset(
+                    train_files,
+                    summary.image_size,
+                    summary.examples,
+                    plan.batch_size,
+                    plan.steps,
+                    range(len(records), epochs),
+                    training_settings.seed,
+                    training_settings.cache,
+                )
             ),
             steps_per_epoch=plan.steps,
             initial_epoch=len(records),
@@ -103,7 +111,8 @@ def train(
     with hardware.dtype_policy("float32"):
         trained = build()
     trained.set_weights(network.get_weights())
-    tensorboard.write_validation(run_dir, trained, validation, summary, step=epochs)
+    if hardware.is_chief():
+        tensorboard.write_validation(run_dir, trained, validation, summary, step=epochs)
     return trained, records
 
 
@@ -124,24 +133,3 @@ def warm_start(network: keras.Model, file: str | pathlib.Path) -> None:
 
 def _shapes(network: keras.Model) -> list[tuple]:
     return [(weight.path.partition("/")[2] or weight.path, tuple(weight.shape)) for weight in network.weights]
-
-
-def _learner(network: keras.Model, settings: Training, plan: hardware.Plan) -> metrics.Learner:
-    """The network behind its augmentation, compiled. Only this is trained, only the network is kept."""
-    learner = metrics.Learner(
-        [
-            keras.Input(network.input_shape[1:], dtype="uint8"),
-            augmentation.FlipAndShift(settings.flip, settings.shift, settings.seed),
-            network,
-        ],
-        classes=network.output_shape[-1],
-    )
-    schedule = optimization.OneCycle(settings.learning_rate, settings.epochs * plan.steps, settings.warmup_share)
-    learner.compile(
-        optimization.sgd(schedule, settings.momentum, settings.weight_decay),
-        loss=optimization.smoothed_crossentropy(settings.label_smoothing),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        jit_compile=plan.jit,
-        steps_per_execution=plan.steps_per_call,
-    )
-    return learner

@@ -1,0 +1,54 @@
+"""The recipe: a network behind its augmentation, with loss, optimizer and schedule as the settings say.
+
+SGD with Nesterov momentum on a one-cycle schedule. Pure Keras: runs on any Keras backend.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+from keras import ops
+
+from trainer import augmentation, metrics, optimization
+
+if TYPE_CHECKING:
+    from pipeline.settings import Training
+
+
+def learner(
+    network: keras.Model, settings: Training, steps: int, jit: bool | str = "auto", steps_per_call: int = 1
+) -> metrics.Learner:
+    """The network behind its augmentation, compiled. Only this is trained, only the network is kept.
+
+    Args:
+        network: from uint8 images to logits.
+        settings: the recipe.
+        steps: in an epoch.
+        jit: whether XLA compiles the step; "auto" is what Keras does on its backend.
+        steps_per_call: training steps between two looks at the loss.
+    """
+    learner = metrics.Learner(
+        [
+            keras.Input(network.input_shape[1:], dtype="uint8"),
+            augmentation.FlipAndShift(settings.flip, settings.shift, settings.seed),
+            augmentation.Cutout(settings.cutout, mean_colour(network), settings.seed),
+            network,
+        ],
+        classes=network.output_shape[-1],
+    )
+    schedule = optimization.OneCycle(settings.learning_rate, settings.epochs * steps, settings.warmup_share)
+    learner.compile(
+        optimization.sgd(schedule, settings.momentum, settings.weight_decay),
+        loss=optimization.smoothed_crossentropy(settings.label_smoothing),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        jit_compile=jit,
+        steps_per_execution=steps_per_call,
+    )
+    return learner
+
+
+def mean_colour(network: keras.Model) -> list[float]:
+    """Of the training images, as the network's first layer has it, in pixels 0 to 255."""
+    return np.ravel(ops.convert_to_numpy(network.get_layer("normalize").mean)).tolist()
