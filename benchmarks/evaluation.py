@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from tfx.orchestration import metadata
 from tfx.types import artifact_utils
 from tfx_bsl.tfxio import tf_example_record
 
+from benchmarks import machine, report
 from components import evaluation_report, evaluator, serving_check
 from components.report import build
 from pipeline import evaluation, lineage, settings
@@ -57,6 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", default=None)
     asked = parser.parse_args(arguments)
+    about = machine.describe()
     workdir = Workdir(asked.workdir)
     found = workdir.find(asked.run, evaluated=True)
     given = inputs(workdir, found["run"])
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
             ours(output, model)
             given["evaluation"].uri = output
 
-        def report(output: str) -> None:
+        def write_report(output: str) -> None:
             made, files = evaluation_report.gather(given, chosen, "", None, None)
             evaluation_report.write(output, made, files)
             sizes["report.html"] = os.path.getsize(os.path.join(output, build.PAGE))
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
             "plain TFMA: accuracy, no slices": plain,
             "Evaluator, first run": ours,
             "Evaluator, with a baseline": with_baseline,
-            "EvaluationReport": report,
+            "EvaluationReport": write_report,
         }
         plain(os.path.join(folder, "warm"))
         seconds: dict[str, list[float]] = {name: [] for name in kinds}
@@ -95,31 +96,37 @@ def main(arguments: list[str] | None = None) -> None:
             function(os.path.join(folder, f"{number} {name}"))
             seconds[name].append(time.perf_counter() - start)
             print(f"{name}: {seconds[name][-1]:.1f} s", file=sys.stderr, flush=True)
-    write(asked, found["run"], seconds, sizes)
+    write(asked, about, found["run"], seconds, sizes)
 
 
-def write(asked: argparse.Namespace, run: str, seconds: dict[str, list[float]], sizes: dict[str, int]) -> None:
+def write(
+    asked: argparse.Namespace, about: dict, run: str, seconds: dict[str, list[float]], sizes: dict[str, int]
+) -> None:
     """Prints the table, and writes the JSON file."""
-    plain = statistics.median(next(iter(seconds.values())))
     medians = {name: statistics.median(times) for name, times in seconds.items()}
+    plain = next(iter(medians.values()))
     total = medians["Evaluator, with a baseline"] + medians["EvaluationReport"]
-    print(f"{asked.examples:,} test examples, {os.cpu_count()} cores, median of {asked.repeats}\n")
-    for name, median in [*medians.items(), ("Evaluator with a baseline and EvaluationReport", total)]:
-        print(f"{name:<48} {median:6.1f} s {median / plain:6.2f} x")
-    print(f"\nreport.html: {sizes['report.html'] / 1e6:.1f} MB")
+    shown = {**medians, "Evaluator with a baseline and EvaluationReport": total}
+    result = {
+        "benchmark": "evaluation",
+        "machine": about,
+        "run": run,
+        "examples": asked.examples,
+        "seconds": seconds,
+        "ratio": total / plain,
+        "report_bytes": sizes["report.html"],
+        "tables": [
+            {
+                "title": f"{asked.examples:,} test examples, median of {asked.repeats}; "
+                f"report.html has {sizes['report.html'] / 1e6:.1f} MB",
+                "columns": ["what", "seconds", "of plain TFMA"],
+                "rows": [[name, f"{value:.1f}", f"{value / plain:.2f}"] for name, value in shown.items()],
+            }
+        ],
+    }
+    report.show(result)
     if asked.json:
-        numbers = {
-            "run": run,
-            "examples": asked.examples,
-            "seconds": seconds,
-            "ratio": total / plain,
-            "report_bytes": sizes["report.html"],
-            "cores": os.cpu_count(),
-            "machine": platform.machine(),
-            "versions": build.versions(),
-            "date": time.strftime("%Y-%m-%d"),
-        }
-        pathlib.Path(asked.json).write_text(json.dumps(numbers, indent=1))
+        pathlib.Path(asked.json).write_text(json.dumps(result, indent=1))
 
 
 def run_plain(source: str, model: str, output: str) -> None:
@@ -132,7 +139,7 @@ def run_plain(source: str, model: str, output: str) -> None:
         ],
     )
     shared = tfma.default_eval_shared_model(eval_saved_model_path=model, eval_config=config)
-    with beam.Pipeline(argv=list(settings.Beam().pipeline_args)) as pipeline:
+    with beam.Pipeline(argv=settings.Beam().arguments) as pipeline:
         _ = (
             pipeline
             | _records(source)
@@ -143,7 +150,7 @@ def run_plain(source: str, model: str, output: str) -> None:
 def run_ours(source: str, model: str, baseline: str | None, output: str, chosen: settings.Settings) -> None:
     """What the Evaluator component does."""
     config = evaluation.eval_config(chosen.gates, chosen.evaluation)
-    with beam.Pipeline(argv=list(chosen.beam.pipeline_args)) as pipeline:
+    with beam.Pipeline(argv=chosen.beam.arguments) as pipeline:
         _ = pipeline | _records(source) | evaluator.evaluate(config, model, baseline, output)
 
 

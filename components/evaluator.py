@@ -121,7 +121,8 @@ def evaluate(
     """TFMA's evaluation of Arrow batches of raw examples.
 
     Args:
-        config: with the model specs "candidate" and "baseline".
+        config: with the model specs "candidate" and "baseline"; its first metrics spec is measured in every slice,
+            the others over all examples only.
         model, baseline: SavedModels; no baseline the first time, when the gates against it do not apply.
         output: where results and predictions go.
     """
@@ -138,10 +139,7 @@ def evaluate(
         eval_shared_model=models,
         eval_config=config,
         extractors=_extractors(models, config),
-        evaluators=[
-            *tfma.default_evaluators(eval_shared_model=models, eval_config=config),
-            tfma.evaluators.AnalysisTableEvaluator(key=ANALYSIS, include=None, exclude=[tfma.INPUT_KEY]),
-        ],
+        evaluators=_evaluators(models, config),
         writers=[
             *tfma.default_writers(output_path=output, eval_shared_model=models, eval_config=config),
             tfma.writers.Writer("WritePredictions", _WritePredictions(os.path.join(output, predictions.FOLDER))),
@@ -169,6 +167,30 @@ def _extractors(models: Any, config: config_pb2.EvalConfig) -> list:
     place = next(n for n, e in enumerate(stock) if e.stage_name == tfma.extractors.SLICE_KEY_EXTRACTOR_STAGE_NAME)
     ours = tfma.extractors.Extractor("DeriveFeatures", beam.Map(_derive))
     return [*stock[:place], ours, *stock[place:]]
+
+
+def _evaluators(models: Any, config: config_pb2.EvalConfig) -> list:
+    """TFMA's own, once for the slices and once for all examples, and the one that keeps the predictions."""
+    sliced, overall = (config_pb2.EvalConfig.FromString(config.SerializeToString()) for _ in range(2))
+    del sliced.metrics_specs[1:], overall.metrics_specs[:1]
+    whole = tfma.evaluators.MetricsPlotsAndValidationsEvaluator(overall, models)
+    return [
+        *tfma.default_evaluators(eval_shared_model=models, eval_config=sliced),
+        whole._replace(stage_name="EvaluateOverall", ptransform=_Overall(whole.ptransform)),
+        tfma.evaluators.AnalysisTableEvaluator(key=ANALYSIS, include=None, exclude=[tfma.INPUT_KEY]),
+    ]
+
+
+class _Overall(beam.PTransform):
+    """An evaluator's metrics and plots over all examples; TFMA itself measures everything in every slice."""
+
+    def __init__(self, stock: beam.PTransform) -> None:
+        super().__init__()
+        self._stock = stock
+
+    def expand(self, extracts: beam.PCollection) -> dict[str, beam.PCollection]:
+        found = extracts | beam.Map(lambda extract: {**extract, tfma.SLICE_KEY_TYPES_KEY: [()]}) | self._stock
+        return {key: found[key] for key in (tfma.METRICS_KEY, tfma.PLOTS_KEY)}
 
 
 def _derive(extracts: tfma.Extracts) -> tfma.Extracts:

@@ -43,10 +43,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         data = settings.Data(**json.loads(exec_properties["data"]))
-        with tempfile.TemporaryDirectory() as folder:
-            scratch = pathlib.Path(folder)
-            source = open_source(data, scratch)
-            notes = scratch / "notes"
+        notes = os.path.join(examples.uri, "notes")  # which a distributed runner's workers can reach, too
+        with tempfile.TemporaryDirectory() as scratch:
+            source = open_source(data, pathlib.Path(scratch))
             with self._make_beam_pipeline() as pipeline:
                 outputs = (
                     pipeline
@@ -58,9 +57,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     _ = outputs[split] | f"Write {split}" >> beam.io.WriteToTFRecord(
                         pattern, file_name_suffix=".tfrecord"
                     )
-                _ = outputs.notes | "Notes" >> beam.io.WriteToText(str(notes), num_shards=1)
-            lines = [line for file in scratch.glob("notes*") for line in file.read_text().splitlines()]
-            report = ingest.summarise(data.source, source, lines)
+                _ = outputs.notes | "Notes" >> beam.io.WriteToText(os.path.join(notes, "part"), num_shards=1)
+            (written,) = fileio.glob(os.path.join(notes, "part*"))
+            with fileio.open(written, "r") as file:
+                report = ingest.summarise(data.source, source, file.read().splitlines())
+        fileio.rmtree(notes)
         ingest.verdict(report, data.max_bad_share)
         if report.bad:
             where, why, _ = report.bad_records[0]

@@ -148,14 +148,13 @@ def make_example(
     image: bytes, label: int, class_name: str, id: str, further: Mapping[str, str] | None = None
 ) -> bytes:
     """A serialized tf.train.Example with the features `image`, `label`, `class_name`, `id` and further ones."""
-    strings = {"class_name": class_name, "id": id, **(further or {})}
-    feature = {
-        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[image])),
-        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-    }
-    for key, value in strings.items():
-        feature[key] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    example = tf.train.Example()
+    feature = example.features.feature
+    feature["image"].bytes_list.value.append(image)
+    feature["label"].int64_list.value.append(label)
+    for key, value in {"class_name": class_name, "id": id, **(further or {})}.items():
+        feature[key].bytes_list.value.append(value.encode())
+    return example.SerializeToString()
 
 
 def summarise(source_name: str, source: Source, notes: list[str]) -> Report:

@@ -23,7 +23,7 @@ class OneVersusRestAUC(tfma.metrics.Metric):
     """For each class, the area under the ROC curve of its probability: this class against all others.
 
     The value is float64 [classes], NaN for a class that has no example or nothing else; empty where all examples are
-    of one class, as in the slice of a class. It is the probability that an example of the class gets a higher
+    of one class. It is the probability that an example of the class gets a higher
     probability than one of another class (Hanley and McNeil 1982); ties count half. Probabilities are compared to
     1/256 of their log-odds, so that memory does not grow with the examples.
     """
@@ -105,12 +105,6 @@ class _Combiner(beam.CombineFn):
 
 class _AUC(_Combiner):
     """State: uint32 [2, classes, cells], examples of other classes and of the class by their log-odds."""
-
-    def extract_output(self, accumulator: tuple) -> dict[tfma.metrics.MetricKey, np.ndarray]:
-        waiting, state = accumulator
-        if state is None and len({label for label, _ in waiting}) < 2:
-            return {self._key: np.array([])}  # the slice of a class: not worth a histogram of all classes
-        return super().extract_output(accumulator)
 
     def count(self, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         classes = probabilities.shape[1]

@@ -33,9 +33,12 @@ def eval_config(gates: settings.Gates, evaluation: settings.Evaluation) -> confi
             ),
         ],
     )
-    others = [
+    in_slices = [
+        accuracy,
         config_pb2.MetricConfig(class_name="ExampleCount"),
         config_pb2.MetricConfig(class_name="SparseCategoricalCrossentropy", config=f'"name": "{LOSS}"'),
+    ]
+    overall = [
         config_pb2.MetricConfig(class_name="SparseTopKCategoricalAccuracy", config=f'"name": "{TOP}", "k": 3'),
         config_pb2.MetricConfig(class_name="MultiClassConfusionMatrixPlot", config=f'"name": "{MATRIX}"'),
         _ours(tfma_metrics.OneVersusRestAUC, AUC),
@@ -54,7 +57,7 @@ def eval_config(gates: settings.Gates, evaluation: settings.Evaluation) -> confi
     return config_pb2.EvalConfig(
         model_specs=models,
         slicing_specs=[config_pb2.SlicingSpec(feature_keys=names) for names in slices],
-        metrics_specs=[config_pb2.MetricsSpec(metrics=[accuracy, *others])],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics) for metrics in (in_slices, overall)],
     )
 
 

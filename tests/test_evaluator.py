@@ -164,7 +164,11 @@ def test_slices_are_those_of_the_kept_predictions(part, evaluated, names):
 
 def test_the_result_is_tfmas_own(evaluated):
     result = tfma.load_eval_result(evaluated, model_name="candidate")
-    assert () in [key for key, _ in result.slicing_metrics]
+    measured = {
+        key: {name.removesuffix("_diff") for name in outputs[""][""]} for key, outputs in result.slicing_metrics
+    }
+    assert measured.pop(()) == {"accuracy", "example_count", "loss", "top_3_accuracy", "auc", "calibration"}
+    assert all(names == {"accuracy", "example_count", "loss"} for names in measured.values())
     assert tfma.load_validation_result(evaluated).validation_ok is False  # the baseline is better somewhere
 
 

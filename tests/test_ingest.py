@@ -16,12 +16,14 @@ from pipeline.errors import UserError
 from pipeline.settings import Beam, Data
 
 
-def run(path, out, **options):
+def run(path, out, beam=(), **options):
     """Runs the executor as TFX does; returns the artifact."""
     examples = standard_artifacts.Examples()
     examples.uri = str(out)
     (out / "tmp").mkdir(parents=True)
-    context = BaseBeamExecutor.Context(beam_pipeline_args=list(Beam().pipeline_args), tmp_dir=str(out / "tmp"))
+    context = BaseBeamExecutor.Context(
+        beam_pipeline_args=Beam(pipeline_args=beam).arguments, tmp_dir=str(out / "tmp")
+    )
     data = Data(source=str(path), **options).model_dump(include=INGEST_SETTINGS)
     Executor(context).Do({}, {"examples": [examples]}, {"data": json.dumps(data)})
     return examples
@@ -132,6 +134,18 @@ def test_a_hostile_pickle_stops_the_run_with_one_sentence(python_folder, tmp_pat
     (python_folder / "data_batch_1").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(UserError, match=r"^data_batch_1 was refused.*os\.system\.$"):
         run(python_folder, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_workers_in_processes_of_their_own_read_the_same(image_folder, tmp_path):
+    options = {"validation_share": 0.3}
+    here = run(image_folder, tmp_path / "here", **options)
+    workers = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    apart = run(image_folder, tmp_path / "apart", workers, **options)
+    assert report(apart) == report(here)
+    for split in ingest.SPLITS:
+        found = [sorted(read(examples, split), key=lambda example: example["id"]) for examples in (here, apart)]
+        assert found[0] == found[1] != []
 
 
 def test_the_embedded_data_set(tmp_path):

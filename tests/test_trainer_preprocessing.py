@@ -226,6 +226,35 @@ def test_cached_examples_are_read_once(numbered, monkeypatch):
     assert len(calls) == 1 + 3
 
 
+def test_what_does_not_fit_into_memory_is_read_in_every_epoch(numbered, monkeypatch):
+    cached = labels_of(numbered, range(3))
+    parsed = []
+    original = images.from_bytes
+
+    def spy(raw_bytes, size):
+        tf.py_function(lambda: parsed.append(1), [], [])
+        return original(raw_bytes, size)
+
+    monkeypatch.setattr(images, "from_bytes", spy)
+    monkeypatch.setattr(input, "free_memory", lambda: 2 * 23 * 48 - 1)
+    assert labels_of(numbered, range(3)) == cached
+    assert len(parsed) == 3
+
+
+def test_a_containers_limit_counts_less_what_the_kernel_can_give_back(tmp_path):
+    for name, text in {
+        "proc/meminfo": "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n",
+        "sys/fs/cgroup/memory.max": "5000000\n",
+        "sys/fs/cgroup/memory.current": "3000000\n",
+        "sys/fs/cgroup/memory.stat": "anon 2000000\ninactive_file 900000\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert input.free_memory(tmp_path) == 2_900_000
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text("max\n")
+    assert input.free_memory(tmp_path) == 8000 * 1024
+
+
 def test_evaluation_sees_every_example_once_in_order(numbered):
     dataset = input.evaluation_dataset(numbered, image_size=4, batch_size=5)
     labels = [labels.numpy().tolist() for _, labels in dataset]

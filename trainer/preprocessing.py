@@ -10,7 +10,7 @@ whole numbers, so a repeated run gives the same statistics whatever batches Beam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -35,14 +35,14 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping) ->
         tf.reshape(inputs[name], [-1]) for name in (features.IMAGE, features.LABEL, features.CLASS_NAME)
     )
 
-    def read(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels = images.decode(encoded, size)
-        return images.to_bytes(pixels), _histogram(pixels)
+    def each(function: Callable[[tf.Tensor], tf.Tensor], dtype: tf.DType) -> tf.Tensor:
+        return tf.map_fn(lambda encoded: function(images.decode(encoded, size)), image, fn_output_signature=dtype)
 
-    # Bytes, because float32 would be 4 times the size, and resized to 227 for the network 200 times.
-    raw, histograms = tf.map_fn(read, image, fn_output_signature=(tf.string, tf.int32))
+    # Two loops, since TFT runs the one to analyse and the other to transform.
     _count_classes(label, class_name)
-    _count_values(histograms)
+    _count_values(each(_histogram, tf.int32))
+    # Bytes, because float32 would be 4 times the size, and resized to 227 for the network 200 times.
+    raw = each(images.to_bytes, tf.string)
     return {features.PIXELS: raw, features.LABEL: label}
 
 
