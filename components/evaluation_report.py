@@ -76,6 +76,7 @@ class ReportSpec(component_spec.ComponentSpec):
         "model_run": component_spec.ChannelParameter(type=standard_artifacts.ModelRun),
         "anomalies": component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
         "distribution": component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
+        "tuner_results": component_spec.ChannelParameter(type=standard_artifacts.TunerResults, optional=True),
         "previous_report": component_spec.ChannelParameter(type=Report, optional=True),
     }
     OUTPUTS = {"report": component_spec.ChannelParameter(type=Report)}
@@ -92,6 +93,7 @@ class EvaluationReport(base_component.BaseComponent):
         settings: Settings,
         version: str,
         code: str = "",
+        tuner_results: types.BaseChannel | None = None,
         previous_report: types.BaseChannel | None = None,
         **inputs: types.BaseChannel,
     ) -> None:
@@ -99,6 +101,7 @@ class EvaluationReport(base_component.BaseComponent):
         settings: of the run; the report shows them.
         version: identifies the content of the data source.
         code: fingerprint of the code that writes the report, for the cache.
+        tuner_results: of the search that found the recipe, if there was one.
         previous_report: of the run before, which hands on the history.
         **inputs: the required inputs of `ReportSpec`.
         """
@@ -107,6 +110,7 @@ class EvaluationReport(base_component.BaseComponent):
                 settings=json.dumps(settings.model_dump(mode="json"), sort_keys=True),
                 version=version,
                 code=code,
+                tuner_results=tuner_results,
                 previous_report=previous_report,
                 report=types.Channel(type=Report),
                 **inputs,
@@ -125,11 +129,13 @@ def gather(
 
     Args:
         given: the inputs of `ReportSpec` by their names.
-        settings: of the run.
+        settings: of the run; the report shows the recipe that was used, which Tuner may have changed.
         version: identifies the content of the data source.
         previous: the report of the run before.
         run_id: of the pipeline run.
     """
+    used = _read_json(given["model_run"].uri, "recipe.json")
+    settings = Settings(**{**settings.model_dump(), **used})
     ingested = _read_json(given["examples"].uri, INGEST)
     served = _read_json(given["infra_blessing"].uri, serving_check.RESULT)
     blessed = given["blessing"].get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
@@ -162,6 +168,9 @@ def gather(
         pictures=pictures,
         data=_data(ingested, given, version),
         training=_read_json(given["model_run"].uri, "history.json")["epochs"],
+        tuning=results.trials(_read_json(given["tuner_results"].uri, "tuner_results.json"))
+        if "tuner_results" in given
+        else [],
         serving=schema.Serving(**served),
         history=[*(previous.history if previous else ()), past],
         settings=settings.model_dump(mode="json"),

@@ -141,12 +141,12 @@ def run(
     from pipeline import run as runner
 
     chosen = settings.load(preset, changes, **{"data.source": data, "data.data_dir": data_dir})
-    if settings.looks_like_path(chosen.data.source):
+    if settings.looks_like_path(chosen.data.source) and not settings.is_remote(chosen.data.source):
         absolute = pathlib.Path(chosen.data.source).expanduser().resolve()
         if not absolute.exists():  # said at once, not when TensorFlow has loaded
             raise UserError(f"The data source {absolute} does not exist.")
         chosen = chosen.model_copy(update={"data": chosen.data.model_copy(update={"source": str(absolute)})})
-    planned = nodes.planned(chosen.training.warm_start)
+    planned = nodes.planned(chosen)
     first = nodes.find(first, planned, "--from") if first else None
     last = nodes.find(last, planned, "--to") if last else None
     request = runner.Request(chosen, preset, first, last, fresh)
@@ -332,10 +332,47 @@ def figures(workdir: str, run_id: str | None, output: str) -> None:
 
 
 @main.command()
+@workdir_option
+@click.option("--run", "run_id", metavar="ID", help="A run's id or its beginning; the latest search if not given.")
+@click.option("--output", metavar="FILE", help="Write the best recipe as a preset, for alexnet run --preset FILE.")
+@format_option
+def trials(workdir: str, run_id: str | None, output: str | None, form: str) -> None:
+    """Show what the search of a run (tuner.trials) tried, the best first, or store what it found as a preset."""
+    place = Workdir(workdir)
+    searches = [result for result in place.results() if result.get("tuning")]
+    if not (searches or run_id):
+        raise UserError(f"{place.path} holds no search yet: start one with `alexnet run --set tuner.trials=8`.")
+    found = place.find(run_id) if run_id else searches[-1]
+    if not found.get("tuning"):
+        raise UserError(f"Run {found['run']} made no search: it ran without tuner.trials.")
+    if output:
+        from pipeline import settings
+
+        stored = place.run(found["run"]) / "settings.yaml"
+        best = found["tuning"][0]
+        text = settings.dump(settings.load(str(stored), ["tuner.trials=null"], **best["values"]))
+        write(output, f"# Validation accuracy {best['accuracy']:.2%} in the search of run {found['run']}\n{text}")
+    if form == "json":
+        click.echo(json.dumps({"run": found["run"], "trials": found["tuning"]}, indent=1))
+    elif form == "csv":
+        write_csv(
+            [{key: row[key] for key in ("trial", "accuracy", "epochs")} | row["values"] for row in found["tuning"]]
+        )
+    else:
+        from rich.console import Console
+
+        from pipeline import display
+
+        display.trials(Console(highlight=False), found)
+        if output:
+            click.echo(f"Preset: {output}")
+
+
+@main.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, metavar="N", help="Classes to name.")
 @click.option("--html", metavar="FILE", help="Write a page of the pictures with their predictions as well.")
-@click.option("--model", metavar="DIR", help="A pushed model; the latest one of the working directory if not given.")
+@click.option("--model", metavar="DIR", help="A pushed model, also s3://...; the latest of the workdir if not given.")
 @workdir_option
 @format_option
 def predict(images: tuple[str, ...], top: int, html: str | None, model: str | None, workdir: str, form: str) -> None:
@@ -348,7 +385,8 @@ def predict(images: tuple[str, ...], top: int, html: str | None, model: str | No
     """
     import pathlib
 
-    chosen = pathlib.Path(model) if model else Workdir(workdir).latest_push()
+    place = Workdir(workdir)
+    chosen = place.model(model) if model else place.latest_push()
     if html and not pathlib.Path(html).absolute().parent.is_dir():  # said at once, not when all is done
         raise UserError(f"--html {html}: there is no such folder.")
     from pipeline import predict_output

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from pipeline import compare, progress
 from pipeline import history as past
-from pipeline.text import plain
+from pipeline.text import plain, setting
 
 FOLD = 20  # classes or runs; more are folded, but where they are asked for
 NAME = 24  # characters of a class name that are shown
@@ -509,3 +509,19 @@ def runs(console: Console, found: Sequence[Mapping], verdicts: Sequence[str]) ->
         console.print(Text(f"{result['run']}  {date}  {preset:<{width}}  {accuracy:>7}", "bold"))
         style = {"pushed": "green", "not pushed": "yellow", "failed": "red"}.get(result["state"], "dim")
         console.print(Padding(Text(verdict, style), (0, 0, 0, 2)))
+
+
+def trials(console: Console, found: Mapping) -> None:
+    """The trials of a run's search, the best first."""
+    rows = found["tuning"]
+    columns = [
+        numbers("trial", [str(row["trial"]) for row in rows]),
+        numbers("validation accuracy", [f"{row['accuracy']:.2%}" for row in rows], style="bold"),
+    ]
+    if any(row["epochs"] for row in rows):
+        columns.append(numbers("epochs", [str(row["epochs"]) for row in rows], rank=1))
+    for rank, key in enumerate(rows[0]["values"], 2):
+        values = [setting(row["values"].get(key, "")) for row in rows]
+        columns.append(numbers(key.partition(".")[2], values, rank))
+    console.print(f"Search of run {found['run']}, the best first:")
+    console.print(table(columns, console.width))

@@ -13,7 +13,7 @@ from ml_metadata.proto import metadata_store_pb2
 from components.example_gen import REPORT
 from components.previous import CURRENT, node_of
 from components.serving_check import RESULT
-from pipeline import evaluation
+from pipeline import evaluation, results
 
 Execution, Event = metadata_store_pb2.Execution, metadata_store_pb2.Event
 READ = (Event.INPUT, Event.INTERNAL_INPUT)
@@ -114,11 +114,15 @@ def summarise(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, object
     for key, node, output, file in (
         ("data", "ImageExampleGen", "examples", REPORT),
         ("serving_check", "ServingCheck", "blessing", RESULT),
+        ("tuning", "Tuner", "tuner_results", "tuner_results.json"),
+        ("recipe", "Trainer", "model_run", "recipe.json"),
         ("history", "Trainer", "model_run", "history.json"),
     ):
         if artifact := found.get(node, {}).get(output):
             path = pathlib.Path(artifact.uri, file)
             summary[key] = json.loads(path.read_text()) if path.is_file() else None
+    if summary.get("tuning"):
+        summary["tuning"] = results.trials(summary["tuning"])
     if trainer := found.get("Trainer"):
         summary["model"] = os.path.join(trainer["model"].uri, "Format-Serving")
         summary["tensorboard"] = trainer["model_run"].uri

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
 
 NODES = (
     "ImageExampleGen",
@@ -15,6 +19,7 @@ NODES = (
     "DataCheck",
     "Transform",
     "WarmStart",
+    "Tuner",
     "Trainer",
     "Baseline",
     "Evaluator",
@@ -23,12 +28,12 @@ NODES = (
     "EvaluationReport",
     "Pusher",
 )
-WARM_START = "WarmStart"  # only with training.warm_start
 
 
-def planned(warm_start: bool) -> tuple[str, ...]:
-    """The nodes of a run."""
-    return tuple(node for node in NODES if warm_start or node != WARM_START)
+def planned(settings: Settings) -> tuple[str, ...]:
+    """The nodes of a run with these settings."""
+    absent = {"WarmStart": not settings.training.warm_start, "Tuner": not settings.tuner.trials}
+    return tuple(node for node in NODES if not absent.get(node))
 
 
 def find(name: str, among: tuple[str, ...], option: str) -> str:

@@ -104,7 +104,8 @@ def create_pipeline(
     """
     examples = ImageExampleGen(settings.data, data_version, fingerprint.code(*INGEST_CODE))
     statistics = tfx_components.StatisticsGen(
-        examples=examples.outputs["examples"], stats_options=tfdv.StatsOptions(schema=schemas.minimal())
+        examples=examples.outputs["examples"],
+        stats_options=tfdv.StatsOptions(schema=schemas.minimal(), use_sketch_based_topk_uniques=True),
     )
     schema = ImageSchemaGen(
         statistics=statistics.outputs["statistics"],
@@ -136,6 +137,7 @@ def create_pipeline(
             "code": fingerprint.code(*PREPROCESSING_CODE),
         },
         disable_statistics=True,
+        disable_analyzer_cache=True,
     )
     transform.add_upstream_node(check)
     nodes = [examples, statistics, schema, validator, previous, check, transform]
@@ -146,11 +148,30 @@ def create_pipeline(
         warm_start = history.latest()
         base_model = warm_start.outputs["model"]
         nodes.append(warm_start)
+    found = None
+    if settings.tuner.trials:
+        tuner = tfx_components.Tuner(
+            tuner_fn="trainer.tuning.tuner_fn",
+            examples=transform.outputs["transformed_examples"],
+            transform_graph=transform.outputs["transform_graph"],
+            train_args=trainer_pb2.TrainArgs(splits=["train"]),
+            eval_args=trainer_pb2.EvalArgs(splits=["validation"]),
+            custom_config={
+                "model": settings.model.model_dump(),
+                "training": settings.training.model_dump(exclude={"epochs", "warm_start", "checkpoint"}),
+                "tuner": settings.tuner.model_dump(),
+                "checkpoint_root": places.checkpoints,
+                "code": fingerprint.code("trainer"),
+            },
+        )
+        found = tuner.outputs
+        nodes.append(tuner)
     trainer = tfx_components.Trainer(
         run_fn="trainer.run.run_fn",
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         base_model=base_model,
+        hyperparameters=found["best_hyperparameters"] if found else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["validation"]),
         custom_config={
@@ -188,6 +209,7 @@ def create_pipeline(
         examples=examples.outputs["examples"],
         model=trainer.outputs["model"],
         model_run=trainer.outputs["model_run"],
+        tuner_results=found["tuner_results"] if found else None,
         anomalies=validator.outputs["anomalies"],
         distribution=check.outputs["distribution"],
     )
@@ -209,6 +231,6 @@ def create_pipeline(
             push,
             *history.keep(push.outputs["pushed_model"], after=push),
         ],
-        beam_pipeline_args=list(settings.beam.pipeline_args),
+        beam_pipeline_args=settings.beam.arguments,
         **options,
     )

@@ -6,6 +6,8 @@ import dataclasses
 import time
 from collections.abc import Mapping
 
+from pipeline.text import setting
+
 WAITING, RUNNING, DONE, CACHED, FAILED, SKIPPED = "waiting", "running", "done", "cached", "failed", "skipped"
 WORDS = {CACHED: "reused from cache"}
 
@@ -32,6 +34,7 @@ class Run:
     status: str = "starting"
     notes: list[str] = dataclasses.field(default_factory=list)
     epochs: list[dict] = dataclasses.field(default_factory=list)
+    trial: str = ""  # of the search for a recipe, while one runs
     error: str = ""
     error_is_users: bool = False
 
@@ -82,18 +85,33 @@ class Run:
 
     def _on_training(self, event: Mapping) -> None:
         self._detail(
-            f"epoch {event['epoch']}/{event['epochs']}  step {event['step']}/{event['steps']}  "
+            f"{self.trial}epoch {event['epoch']}/{event['epochs']}  step {event['step']}/{event['steps']}  "
             f"{event['images_per_second']:,.0f} images/s  loss {event['loss']:.3f}  accuracy {event['accuracy']:.1%}"
             + self._best()
         )
 
-    def _on_epoch(self, event: Mapping) -> str:
+    def _on_epoch(self, event: Mapping) -> str | None:
         self.epochs.append(dict(event))
+        if self.trial:
+            return None
         return (
             f"Trainer: epoch {event['epoch']}/{event['epochs']}  {event['images_per_second']:,.0f} images/s  "
             f"loss {event['loss']:.3f}  accuracy {event['accuracy']:.1%}  "
             f"validation loss {event['val_loss']:.3f}  accuracy {event['val_accuracy']:.1%}"
         )
+
+    def _on_trial(self, event: Mapping) -> str | None:
+        self.epochs.clear()
+        count = f"trial {event['trial']}/{event['trials']}"
+        best = "" if event["best"] is None else f"  best {event['best']:.1%}"
+        if event["state"] == "running":
+            self.trial = f"{count}{best}  "
+            self._detail(self.trial)
+            return None
+        self.trial = ""
+        accuracy = "diverged" if event["accuracy"] is None else f"validation accuracy {event['accuracy']:.1%}"
+        values = "  ".join(f"{key.partition('.')[2]} {setting(value)}" for key, value in event["values"].items())
+        return f"Tuner: {count}  {accuracy}{best}  {values}"
 
     def _best(self) -> str:
         return f"  validation {self.epochs[-1]['val_accuracy']:.1%}" if self.epochs else ""

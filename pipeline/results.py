@@ -160,6 +160,23 @@ def none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
+def trials(found: Sequence[Mapping]) -> list[dict]:
+    """The trials of a search in the form of `components.report.schema.Trial`, the best first.
+
+    Args:
+        found: what TFX's Tuner writes into tuner_results.json; trials that diverged are not in it.
+    """
+    return [
+        {
+            "trial": int(row["trial_id"]) + 1,
+            "accuracy": row["score"],
+            "epochs": row.get("tuner/epochs"),  # Hyperband's
+            "values": {key: value for key, value in row.items() if key.startswith(("model.", "training."))},
+        }
+        for row in found
+    ]
+
+
 def verdict(results: Mapping) -> str:
     """Why the model was pushed or not, in a sentence."""
     state, part = results["state"], results.get("evaluation")

@@ -23,6 +23,10 @@ from pipeline.workdir import Workdir
 
 STOP_SECONDS = 10  # that an interrupted worker is given before it is killed
 LOG = "log.txt"
+# Of the summary, what the results have as it is.
+FACTS = (
+    "data", "serving_check", "tuning", "recipe", "history", "model", "tensorboard", "pushed", "report", "lineage",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +66,7 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], No
         folder = workdir.run(run_id)
         started = datetime.datetime.now()
         write_request(request, workdir, run_id)
-        planned = nodes.planned(request.settings.training.warm_start)
+        planned = nodes.planned(request.settings)
         state = Run({name: Node() for name in planned})
         try:
             code = follow(folder, workdir, lock, state, show)
@@ -194,10 +198,7 @@ def ended_by(code: int) -> str:
 def read_outcome(folder: pathlib.Path, request: Request) -> tuple[dict, int]:
     """The results of a worker that ran to its end, and the exit code."""
     summary = json.loads((folder / "summary.json").read_text())
-    outcome = {
-        key: summary.get(key)
-        for key in ("data", "serving_check", "history", "model", "tensorboard", "pushed", "report", "lineage")
-    }
+    outcome = {key: summary.get(key) for key in FACTS}
     outcome["evaluation"] = results.evaluate(summary, request.settings)
     if "pushed" not in summary:
         return outcome | {"state": "partial"}, OK

@@ -9,3 +9,10 @@ def plain(value: object) -> str:
         letter if letter.isprintable() else " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"
         for letter in str(value)
     )
+
+
+def setting(value: object) -> str:
+    """The value of a setting: a number with up to four digits, true and false as in YAML."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).lower() if isinstance(value, bool) else plain(value)

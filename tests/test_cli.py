@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -47,9 +48,10 @@ def loaded_modules(*arguments):
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize(
-    "name", ["", "run", "runs", "slices", "compare", "history", "figures", "report", "predict", "presets", "config"]
-)
+COMMANDS = "run runs slices compare history figures trials report predict presets config"
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS.split()])
 def test_help_is_there_and_loads_nothing_heavy(name):
     arguments = [name, "--help"] if name else ["--help"]
     assert "Usage: alexnet" in alexnet(*arguments).stdout
@@ -78,7 +80,10 @@ def test_presets_and_config():
         (["run", "--data", "/nowhere/at/all"], "/nowhere/at/all does not exist"),
         (["run", "--from", "Trainr"], "did you mean Trainer? The nodes are ImageExampleGen"),
         (["run", "--to", "WarmStart"], "there is no such node"),
+        (["run", "--set", "tuner.trials=0"], "tuner.trials=0: input should be greater than or equal to 1"),
+        (["run", "--to", "Tuner"], "there is no such node"),
         (["slices"], "holds no finished run yet"),
+        (["trials"], "holds no search yet: start one with `alexnet run --set tuner.trials=8`"),
         (["predict", "image.png"], "No model has been pushed"),
         (["config", "--set", "x"], "--set group.key=value"),
     ],
@@ -348,3 +353,29 @@ def test_predict_names_what_is_no_image(story, tmp_path):
         assert done.returncode == 2
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_trials_are_shown_and_the_best_recipe_becomes_a_preset(tmp_path):
+    work = Workdir(tmp_path)
+    found = write_run(work, "20260131-120000", predict(examples(), 0.8))
+    values = [{"model.dropout": 0.123456, "training.flip": False}, {"model.dropout": 0.4, "training.flip": True}]
+    found["tuning"] = [
+        {"trial": number, "accuracy": accuracy, "epochs": None, "values": one}
+        for number, accuracy, one in zip((2, 1), (0.75, 0.5), values, strict=True)
+    ]
+    folder = work.run(found["run"])
+    (folder / "results.json").write_text(json.dumps(found))
+    (folder / "settings.yaml").write_text(settings.dump(settings.load("cifar10", ["tuner.trials=2"])))
+    write_run(work, "20260201-120000", predict(examples(), 0.8))
+    preset = tmp_path / "found.yaml"
+    shown = alexnet("trials", "--workdir", tmp_path, "--output", preset)
+    assert re.search(r"2 +75\.00% +0\.1235 +false\n +1 +50\.00% +0\.4 +true", shown.stdout), shown.stderr
+    loaded = settings.load(str(preset))
+    assert (loaded.model.dropout, loaded.training.flip, loaded.tuner.trials) == (0.123456, False, None)
+    assert loaded.training.learning_rate == settings.load("cifar10").training.learning_rate
+    assert preset.read_text().startswith("# Validation accuracy 75.00% in the search of run 20260131-120000\n")
+    assert json.loads(alexnet("trials", "--workdir", tmp_path, "--json").stdout)["trials"] == found["tuning"]
+    rows = list(csv.DictReader(alexnet("trials", "--workdir", tmp_path, "--format", "csv").stdout.splitlines()))
+    assert [row["training.flip"] for row in rows] == ["False", "True"]
+    refused = alexnet("trials", "--workdir", tmp_path, "--run", "20260201")
+    assert (refused.returncode, "made no search" in refused.stderr) == (2, True)

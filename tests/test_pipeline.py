@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+import conftest
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
@@ -12,21 +13,11 @@ from components.previous import node_of
 from components.report import build, schema
 from pipeline import lineage, local_runner, results, settings
 from pipeline import run as runner
+from pipeline.errors import UserError
 from pipeline.workdir import Workdir
 
-SMALL = [
-    "training.epochs=3",
-    "training.batch_size=50",
-    "training.learning_rate=0.05",
-    "model.width=0.1",
-    "model.dropout=0",
-    "gates.min_accuracy=0",
-    "gates.min_class_recall=0",
-    "gates.max_accuracy_drop=1",
-    "gates.max_class_recall_drop=1",
-    "serving.images=3",
-    "serving.max_latency_ms=60000",
-]
+SMALL = [*conftest.SMALL, "training.epochs=3"]
+SEARCH = ["tuner.trials=2", "tuner.epochs=1", "tuner.share=0.5"]
 BEFORE_TRAINER = ["ImageExampleGen", "StatisticsGen", "ImageSchemaGen", "ExampleValidator", "DataCheck", "Transform"]
 AFTER_TRAINER = ["Trainer", "Evaluator", "ServingCheck", "EvaluationReport", "Pusher"]
 States = metadata_store_pb2.Execution.State
@@ -55,7 +46,7 @@ def execute(workdir, *changes, first=None, last=None):
         for execution in store.get_executions_by_context(context.id):
             states[node_of(store, execution.id)] = States.Name(execution.last_known_state)
         summary = lineage.summarise(store, run_id)
-    served = sorted(path.name for path in workdir.serving("shapes10").glob("*"))
+    served = sorted(path.name for path in workdir.serving("shapes10").glob("[0-9]*"))
     return Ran(states, summary, results.evaluate(summary, chosen), served)
 
 
@@ -80,6 +71,8 @@ def ran(workdir):
             workdir, "serving.max_latency_ms=0.000001", "training.learning_rate=0.03", "gates.min_accuracy=0.001"
         ),
         "warm start": execute(workdir, "training.warm_start=true", "training.epochs=1", last="Trainer"),
+        "search": execute(workdir, *SEARCH, "training.epochs=1", last="Trainer"),
+        "more epochs after a search": execute(workdir, *SEARCH, "training.epochs=2"),
     }
 
 
@@ -151,10 +144,31 @@ def test_a_part_runs_on_what_the_last_run_left(ran):
     assert part.evaluation["accuracy"] == pytest.approx(ran["worse than the baseline"].evaluation["accuracy"])
 
 
+def test_a_part_needs_the_nodes_before_it(tmp_path):
+    with pytest.raises(UserError, match="--from Evaluator goes on from the last run, but"):
+        execute(Workdir(tmp_path), first="Evaluator")
+
+
 def test_a_warm_start_begins_where_the_blessed_model_ended(ran):
     losses = [ran[name].summary["history"]["epochs"][0]["loss"] for name in ("warm start", "other recipe")]
     assert losses[0] < losses[1]
     assert ran["warm start"].evaluation is None
+
+
+def test_trainer_uses_what_a_search_found_and_says_so(ran):
+    search, more = ran["search"], ran["more epochs after a search"]
+    assert search.states["Tuner"] == "COMPLETE"
+    assert (more.states["Tuner"], more.states["Trainer"]) == ("CACHED", "COMPLETE")
+    assert more.summary["tuning"] == search.summary["tuning"]
+    assert sorted(trial["trial"] for trial in more.summary["tuning"]) == [1, 2]
+    best = max(more.summary["tuning"], key=lambda trial: trial["accuracy"])["values"]
+    used = more.summary["recipe"]
+    assert used["training"]["learning_rate"] == best["training.learning_rate"] != 0.05
+    assert used["training"]["epochs"] == len(more.summary["history"]["epochs"]) == 2
+    report = report_of(more)
+    assert report.settings["training"]["learning_rate"] == best["training.learning_rate"]
+    assert report.tuning[0].values == best
+    assert "tuning" not in ran["first"].summary
 
 
 @pytest.mark.parametrize("name", ["first", "other recipe", "below the floor", "worse than the baseline"])
@@ -271,11 +285,11 @@ def test_the_pushed_model_predicts(ran, tmp_path):
     assert sum(probability for _, probability in answer.top) == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("warm_start", [False, True])
-def test_the_nodes_are_those_that_the_command_line_knows(warm_start, workdir):
+@pytest.mark.parametrize("changes", [[], ["training.warm_start=true", "tuner.trials=2"]])
+def test_the_nodes_are_those_that_the_command_line_knows(changes):
     from pipeline import nodes
     from pipeline.pipeline import Places, create_pipeline
 
-    chosen = settings.load(overrides=[f"training.warm_start={str(warm_start).lower()}"])
+    chosen = settings.load(overrides=changes)
     pipeline = create_pipeline(chosen, Places("root", "schema", "", "push"), local_runner.LocalHistory(), "v1")
-    assert {node.id for node in pipeline.components} == set(nodes.planned(warm_start))
+    assert {node.id for node in pipeline.components} == set(nodes.planned(chosen))

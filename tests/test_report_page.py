@@ -574,6 +574,20 @@ def test_a_training_that_diverged_can_still_be_shown():
         )
 
 
+def test_the_search_for_the_recipe_is_shown_with_gaps_where_a_trial_diverged():
+    report, _ = report_data.make_report(2)
+    values = {"training.learning_rate": 0.123456, "training.flip": True, "model.normalization": "<b>"}
+    found = [
+        schema.Trial(trial=number, accuracy=accuracy, values=values) for number, accuracy in ((4, 0.9), (1, 0.5))
+    ]
+    shown = page.render(report.model_copy(update={"tuning": found}), {})
+    assert "Validation accuracy of 2 trials, from 50.0\u202f% to 90.0\u202f%; the best is trial 4." in shown
+    assert '<td class="n">0.1235</td><td class="n">true</td><td class="n">&lt;b&gt;</td>' in shown
+    assert 'href="#search"' in shown
+    assert "Epochs" not in shown[shown.index('id="trial-table"') :].partition("</table>")[0]
+    assert 'id="search"' not in page.render(report, {})
+
+
 def test_the_made_up_reports_agree_with_themselves():
     report, pictures = report_data.make_report(10)
     part = report.evaluation

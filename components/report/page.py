@@ -21,6 +21,7 @@ import yaml
 from components.report import charts, schema
 from pipeline import results, settings
 from pipeline.errors import UserError
+from pipeline.text import setting
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
 NONE = "–"  # what stands where a number does not exist
@@ -154,10 +155,12 @@ def _context(
         "factor": lambda picture: max(1, ENLARGED // max(picture.width, picture.height)),
         "heat": lambda slices: _heat(slices, [row.class_name for row in part.classes]),
         "epochs": _epochs(report.training),
+        "search": _search(report.tuning),
         "history": _history(report.history),
         "recalls": lambda name: [past.recalls.get(name) for past in report.history],
         "command": _command(report),
         "yaml": _yaml,
+        "setting": setting,
         "calibration_gap": sum(b.count * (b.confidence - b.accuracy) for b in part.calibration if b.count) / answers,
         "percent_0": lambda share: percent(share, 0),
         "nodes": nodes,
@@ -289,6 +292,22 @@ def _epochs(training: Sequence[schema.Epoch]) -> list[tuple[str, markupsafe.Mark
         draw("Learning rate", lambda value: f"{value:.3g}", rate="learning_rate"),
         draw("Images per second", number, images="images_per_second"),
     ]
+
+
+def _search(trials: Sequence[schema.Trial]) -> markupsafe.Markup | None:
+    """The accuracy of every trial and the best so far, in the order in which they were made."""
+    if not trials:
+        return None
+    accuracies = {trial.trial: trial.accuracy for trial in trials}
+    places = range(1, max(accuracies) + 1)
+    found = [accuracies.get(place) for place in places]
+    best = [max((a for a in found[:place] if a is not None), default=None) for place in places]
+    label = (
+        f"Validation accuracy of {plural(len(trials), 'trial')}, from {percent(trials[-1].accuracy)} to "
+        f"{percent(trials[0].accuracy)}; the best is trial {trials[0].trial}."
+    )
+    lines = [charts.Line("best so far", best), charts.Line("trial", found, filled=[True] * len(found))]
+    return charts.lines(label, [str(place) for place in places], lines, "trial", lambda a: percent(a, 0), (0, 1))
 
 
 def _history(past: Sequence[schema.Past]) -> markupsafe.Markup | None:

@@ -193,6 +193,15 @@ class Epoch(Part):
     seconds: float
 
 
+class Trial(Part):
+    """One training of the search for a recipe."""
+
+    trial: int = Field(description="from 1; those that are missing diverged")
+    accuracy: float = Field(description="on the validation split, after the last epoch")
+    epochs: int | None = Field(None, description="of this trial, where they differ")
+    values: dict[str, bool | int | float | str] = Field(description="setting -> value")
+
+
 class Past(Part):
     """An earlier run on the same data, or this one, in the history."""
 
@@ -236,6 +245,7 @@ class Report(Part):
     evaluation: Evaluation
     pictures: list[Picture] = Field([], description="by class; the most confident mistakes first")
     data: Data | None = None
+    tuning: list[Trial] = Field([], description="the best first; the model was trained with its values")
     training: list[Epoch] = []
     serving: Serving | None = None
     history: list[Past] = Field([], description="oldest first, this one last")
