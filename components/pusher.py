@@ -1,15 +1,15 @@
 """Pusher: TFX's own, but it pushes atomically and only once.
 
 The stock executor copies file by file into the folder that the server watches, and pushes a second time whenever it
-runs twice. This one copies beside it and renames, and finds a model that is already there.
+runs twice. This one lets a version appear at once (`kubeflow.baseline.publish`), on a volume or in an object store,
+and finds a model that is already there.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
-import uuid
+import pathlib
 from typing import Any
 
 from tfx import types
@@ -18,11 +18,13 @@ from tfx.dsl.components.base import base_component, executor_spec
 from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
-from tfx.utils import io_utils, proto_utils
+from tfx.utils import proto_utils
 
 from components.evaluation_report import Report
 from components.report import build
-from kubeflow.baseline import fingerprint, versions  # of any folder of numbered versions
+from kubeflow import baseline  # reads and writes any folder of numbered versions
+from kubeflow.object_store import ObjectStoreError
+from pipeline.errors import UserError
 
 RECORD = os.path.join("assets.extra", "pushed.json")
 CARD = os.path.join("assets.extra", build.CARD)
@@ -80,43 +82,33 @@ class Pusher(base_component.BaseComponent):
 def push(model: str, base: str, card: str | None = None) -> tuple[str, str]:
     """Makes the SavedModel `model` the newest version below `base`.
 
-    A version appears complete or not at all: it is copied under a name that servers ignore, then renamed. A model
-    with the same content as the newest version is not pushed again.
+    A version appears complete or not at all. A model with the same content as the newest version is not pushed again.
 
     Args:
         model: a folder.
-        base: the folder that servers watch.
+        base: the folder that servers watch, or s3://BUCKET/FOLDER.
         card: the model card, a Markdown file; it is put into `assets.extra/`.
 
     Returns:
         The path of the version, and its number as text.
+
+    Raises:
+        UserError: the object store is not there, or refuses.
     """
-    digest = fingerprint(model)
-    existing = versions(base)
-    if existing and pushed_fingerprint(base, existing[-1]) == digest:
-        return os.path.join(base, str(existing[-1])), str(existing[-1])
-    incoming = os.path.join(base, f".incoming-{uuid.uuid4().hex}")
-    fileio.makedirs(base)
+    digest = baseline.fingerprint(model)
+    extra = {RECORD: json.dumps({"fingerprint": digest, "model": model}).encode()}
+    if card:
+        extra[CARD] = pathlib.Path(card).read_bytes()
     try:
-        io_utils.copy_dir(model, incoming)
-        fileio.makedirs(os.path.join(incoming, os.path.dirname(RECORD)))
-        with fileio.open(os.path.join(incoming, RECORD), "w") as file:
-            file.write(json.dumps({"fingerprint": digest, "model": model}))
-        if card:
-            fileio.copy(card, os.path.join(incoming, CARD))
-        # Seconds since 1970 as everywhere in TFX, but always above what is there.
-        version = max([int(time.time()), *(number + 1 for number in existing)])
-        path = os.path.join(base, str(version))
-        fileio.rename(incoming, path)
-    finally:
-        if fileio.exists(incoming):
-            fileio.rmtree(incoming)
-    return path, str(version)
+        version = str(baseline.publish(model, base, digest, extra, known=pushed_fingerprint))
+    except ObjectStoreError as problem:
+        raise UserError(str(problem)) from None
+    return os.path.join(base, version), version
 
 
-def pushed_fingerprint(base: str, version: int) -> str:
-    """Of a version that `push` made; "" for any other."""
-    path = os.path.join(base, str(version), RECORD)
+def pushed_fingerprint(version: str) -> str:
+    """Of the model in the folder of a version that `push` made; "" for any other."""
+    path = os.path.join(version, RECORD)
     if not fileio.exists(path):
         return ""
     with fileio.open(path, "r") as file:

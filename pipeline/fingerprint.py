@@ -25,9 +25,14 @@ def code(*names: str) -> str:
 
 
 def data(wanted: settings.Data) -> str:
-    """Of the data that `wanted.source` names: of its files' names, sizes and times, without reading them."""
+    """Of the data that `wanted.source` names: of its files' names, sizes and times, without reading them.
+
+    Of objects: of their names, sizes and ETags. Raises UserError if they cannot be listed.
+    """
     if wanted.version != "auto":
         return wanted.version
+    if settings.is_remote(wanted.source):
+        return _objects(wanted)
     if settings.looks_like_path(wanted.source):
         return _files(pathlib.Path(wanted.source).expanduser())
     if not wanted.data_dir:  # not yet prepared, and prepared by the last run, must count as the same
@@ -44,6 +49,15 @@ def _files(path: pathlib.Path) -> str:
         for name in sorted(files):
             file = os.path.join(folder, name)
             digest.update(_file(os.stat(file), os.path.relpath(file, path)))
+    return digest.hexdigest()[:16]
+
+
+def _objects(wanted: settings.Data) -> str:
+    from components.sources import remote  # loads boto3
+
+    digest = hashlib.sha256()
+    for one in remote.find(wanted.source, wanted.newest_spans):
+        digest.update(f"{one.name}\0{one.size}\0{one.etag}\n".encode())
     return digest.hexdigest()[:16]
 
 

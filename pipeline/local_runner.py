@@ -64,12 +64,14 @@ def run(settings: settings_module.Settings, workdir: Workdir, folder: pathlib.Pa
     from pipeline import lineage
     from pipeline.pipeline import Places, create_pipeline
 
-    push = pathlib.Path(settings.push.destination or workdir.serving(settings.name)).expanduser().resolve()
+    push = settings.push.destination or str(workdir.serving(settings.name))
+    if not settings_module.is_remote(push):
+        push = str(pathlib.Path(push).expanduser().resolve())
     places = Places(
         root=str(workdir.artifacts(settings.name)),
         schema=str(workdir.schema(settings.name)),
         checkpoints=str(workdir.checkpoints) if settings.training.checkpoint else "",
-        push=str(push),
+        push=push,
     )
     connection = metadata.sqlite_metadata_connection_config(str(workdir.metadata))
     with metadata.Metadata(connection) as handle:
@@ -88,7 +90,15 @@ def run(settings: settings_module.Settings, workdir: Workdir, folder: pathlib.Pa
         first, last = ([request[key]] if request[key] else None for key in ("from", "to"))
         options = tfx_pipeline.RunOptions(from_nodes=first, to_nodes=last)
     with observed():
-        _runner(request["run"]).run(pipeline, run_options=options)
+        try:
+            _runner(request["run"]).run(pipeline, run_options=options)
+        except LookupError as problem:
+            if not request["from"] or type(problem) is not LookupError:  # TFX raises no other of this very type
+                raise
+            raise UserError(
+                f"--from {request['from']} goes on from the last run, but that has not all of the nodes before it: "
+                "run without --from first."
+            ) from None
     emit("status", text="reading the results")
     with metadata.Metadata(connection) as handle:
         summary = lineage.summarise(handle.store, request["run"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -85,9 +86,29 @@ class Workdir:
         """The newest version that the latest pushing run left for the server. Raises UserError if there is none."""
         for result in reversed(self.results()):
             pushed = result.get("pushed")
-            if pushed and pathlib.Path(pushed["path"]).is_dir():
-                return pathlib.Path(pushed["path"])
+            if pushed and (folder := self.model(pushed["path"])).is_dir():
+                return folder
         raise UserError(f"No model has been pushed in {self.path} yet: run `alexnet run`, or name one with --model.")
+
+    def model(self, path: str) -> pathlib.Path:
+        """The folder of a pushed model; one in an object store is copied here the first time. Raises UserError."""
+        if not path.startswith("s3://"):
+            return pathlib.Path(path)
+        folder = self.path / "models" / hashlib.sha256(path.encode()).hexdigest()[:16]
+        if not folder.is_dir():
+            from kubeflow import object_store
+
+            incoming = self.path / "models" / f".incoming-{os.getpid()}"
+            try:
+                object_store.download(object_store.find(f"{path.rstrip('/')}/"), incoming)
+                if not incoming.is_dir():
+                    raise UserError(f"There is no model at {path}.")
+                incoming.rename(folder)
+            except OSError as problem:
+                raise UserError(str(problem)) from None
+            finally:
+                shutil.rmtree(incoming, ignore_errors=True)
+        return folder
 
     @contextlib.contextmanager
     def lock(self, what: str) -> Iterator[int]:

@@ -3,8 +3,11 @@
 import pathlib
 
 import pytest
+from tfx.dsl.io import fileio
 
 from components import pusher
+from kubeflow import baseline
+from pipeline.errors import UserError
 
 
 @pytest.fixture
@@ -24,9 +27,25 @@ def test_a_version_is_a_complete_copy(model, tmp_path):
         assert pathlib.Path(path, file).read_bytes() == (model / file).read_bytes()
 
 
+def test_an_object_store_gets_a_version_once(model, s3, tmp_path):
+    (tmp_path / "card.md").write_text("# Card")
+    path, version = pusher.push(str(model), "s3://bucket/serving/pets", str(tmp_path / "card.md"))
+    assert path == f"s3://bucket/serving/pets/{version}"
+    with fileio.open(f"{path}/{pusher.CARD}") as file:
+        assert file.read() == "# Card"
+    assert pusher.pushed_fingerprint(path) == baseline.fingerprint(str(model))
+    assert pusher.push(str(model), "s3://bucket/serving/pets") == (path, version)
+    assert baseline.versions("s3://bucket/serving/pets") == [int(version)]
+
+
+def test_a_missing_bucket_is_the_users_mistake(model, s3):
+    with pytest.raises(UserError, match="no bucket elsewhere"):
+        pusher.push(str(model), "s3://elsewhere/serving")
+
+
 def test_the_same_model_is_pushed_once(model, tmp_path):
     assert pusher.push(str(model), str(tmp_path / "serving")) == pusher.push(str(model), str(tmp_path / "serving"))
-    assert len(pusher.versions(str(tmp_path / "serving"))) == 1
+    assert len(baseline.versions(str(tmp_path / "serving"))) == 1
 
 
 def test_another_model_becomes_a_higher_version(model, tmp_path):
@@ -34,7 +53,7 @@ def test_another_model_becomes_a_higher_version(model, tmp_path):
     (model / "saved_model.pb").write_bytes(b"another graph")
     _, second = pusher.push(str(model), str(tmp_path / "serving"))
     assert int(second) > int(first)
-    assert pusher.versions(str(tmp_path / "serving")) == [int(first), int(second)]
+    assert baseline.versions(str(tmp_path / "serving")) == [int(first), int(second)]
 
 
 def test_an_older_model_can_be_pushed_again(model, tmp_path):
@@ -44,7 +63,7 @@ def test_an_older_model_can_be_pushed_again(model, tmp_path):
     pusher.push(str(model), serving)
     (model / "saved_model.pb").write_bytes(b"graph")
     pusher.push(str(model), serving)
-    assert len(pusher.versions(serving)) == 3
+    assert len(baseline.versions(serving)) == 3
 
 
 def test_a_push_that_fails_leaves_nothing_to_serve(model, tmp_path, monkeypatch):
@@ -53,14 +72,14 @@ def test_a_push_that_fails_leaves_nothing_to_serve(model, tmp_path, monkeypatch)
         pathlib.Path(destination, "saved_model.pb").write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(pusher.io_utils, "copy_dir", fail)
+    monkeypatch.setattr(baseline.io_utils, "copy_dir", fail)
     with pytest.raises(OSError, match="disk full"):
         pusher.push(str(model), str(tmp_path / "serving"))
-    assert list((tmp_path / "serving").iterdir()) == []
+    assert [path.name for path in (tmp_path / "serving").iterdir()] == [".lock"]
 
 
 def test_what_is_no_version_is_not_counted(tmp_path):
     for name in ("7", "12", ".incoming-8", "notes"):
         (tmp_path / name).mkdir()
-    assert pusher.versions(str(tmp_path)) == [7, 12]
-    assert pusher.versions(str(tmp_path / "missing")) == []
+    assert baseline.versions(str(tmp_path)) == [7, 12]
+    assert baseline.versions(str(tmp_path / "missing")) == []

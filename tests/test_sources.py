@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from conftest import CLASSES, batches, encoded, pack, picture, write_folder, wri
 
 from components.sources import BadRecord, Record, cifar_pickle, open_source
 from components.sources.archives import to_image
+from pipeline import events
 from pipeline.errors import UserError
 from pipeline.settings import Data
 
@@ -159,6 +161,74 @@ def test_the_newest_spans_are_taken(tmp_path, scratch):
 def test_a_path_that_is_not_there(tmp_path, scratch):
     with pytest.raises(UserError, match="does not exist"):
         read(tmp_path / "nowhere", scratch)
+
+
+def upload(s3, folder, prefix):
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            s3.upload_file(str(file), "bucket", f"{prefix}/{file.relative_to(folder).as_posix()}")
+
+
+def test_a_folder_in_an_object_store_holds_the_same(image_folder, scratch, s3):
+    upload(s3, image_folder, "data/pets")
+    s3.put_object(Bucket="bucket", Key="data/pets/train/bird/", Body=b"")  # what a console makes for a folder
+    s3.put_object(Bucket="bucket", Key="data/pets2/train/fish/1.png", Body=b"")
+    source, records = read("s3://bucket/data/pets", scratch)
+    assert source.class_names == ("cat", "dog")
+    assert records == read(image_folder, scratch)[1]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_archive_in_an_object_store_holds_the_same(packed, binary_folder, tmp_path, scratch, s3):
+    if packed:
+        s3.upload_file(str(pack(binary_folder, tmp_path / "a.tar.gz")), "bucket", "cifar-10-binary.tar.gz")
+    else:
+        upload(s3, binary_folder, "unpacked")
+    _, records = read(f"s3://bucket/{'cifar-10-binary.tar.gz' if packed else 'unpacked'}", scratch)
+    assert [record.id for record in records] == [record.id for record in read(binary_folder, scratch)[1]]
+
+
+def test_of_an_object_store_the_newest_spans_alone_are_downloaded(tmp_path, scratch, s3):
+    for number in (1, 2, 10):
+        write_folder(tmp_path / "rolling" / f"span-{number:06d}", train=2, test=1, seed=100 * number)
+    upload(s3, tmp_path / "rolling", "rolling")
+    _, records = read("s3://bucket/rolling", scratch, newest_spans=2)
+    assert {pathlib.PurePath(record.id).parts[0] for record in records} == {"span-000002", "span-000010"}
+    assert not list(scratch.rglob("span-000001"))
+
+
+def test_the_sentences_name_the_object_store(image_folder, scratch, s3):
+    with pytest.raises(UserError, match=r"s3://bucket/nothing does not exist"):
+        read("s3://bucket/nothing", scratch)
+    upload(s3, image_folder / "train", "pets/train")
+    with pytest.raises(UserError, match=r"no class folder in s3://bucket/pets/test") as caught:
+        read("s3://bucket/pets", scratch)
+    assert str(scratch) not in str(caught.value)
+
+
+def test_a_hostile_key_is_refused(image_folder, tmp_path, scratch, s3):
+    upload(s3, image_folder, "pets")
+    s3.put_object(Bucket="bucket", Key="pets/train/../../../../pwned", Body=b"hostile")
+    with pytest.raises(UserError, match=r"pwned.* cannot be a file"):
+        read("s3://bucket/pets", scratch)
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_a_download_without_room_is_refused(image_folder, scratch, s3, monkeypatch):
+    upload(s3, image_folder, "pets")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 0))
+    with pytest.raises(UserError, match=r"has room for 0\.0 GB"):
+        read("s3://bucket/pets", scratch)
+
+
+def test_a_download_tells_of_its_progress(image_folder, tmp_path, scratch, s3, monkeypatch):
+    upload(s3, image_folder, "pets")
+    monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events"))
+    read("s3://bucket/pets", scratch)
+    first = next(events.Reader(tmp_path / "events").new())
+    assert first["kind"] == "download"
+    assert first["name"] == "s3://bucket/pets"
+    assert 0 <= first["megabytes"] <= first["of"]
 
 
 def test_a_file_that_is_no_archive(tmp_path, scratch):

@@ -66,3 +66,24 @@ def test_a_working_directory_that_cannot_be_made_is_named(tmp_path):
     blocked = Workdir(tmp_path / "file" / "work")
     with pytest.raises(UserError, match="cannot be used as working directory"), blocked.lock("x"):
         pass
+
+
+def test_a_model_in_an_object_store_is_copied_once(s3, tmp_path):
+    workdir = Workdir(tmp_path)
+    for key in ("serving/1/saved_model.pb", "serving/1/variables/x", "serving/12/saved_model.pb"):
+        s3.put_object(Bucket="bucket", Key=key, Body=key.encode())
+    folder = workdir.model("s3://bucket/serving/1")
+    assert (folder / "variables/x").read_text() == "serving/1/variables/x"
+    s3.delete_object(Bucket="bucket", Key="serving/1/variables/x")
+    assert workdir.model("s3://bucket/serving/1") == folder
+    run = workdir.run(workdir.new_run())
+    (run / "results.json").write_text(json.dumps({"run": run.name, "pushed": {"path": "s3://bucket/serving/1"}}))
+    assert workdir.latest_push() == folder
+
+
+def test_a_model_that_is_not_in_the_object_store_is_named(s3, tmp_path):
+    with pytest.raises(UserError, match="no model at s3://bucket/serving/2"):
+        Workdir(tmp_path).model("s3://bucket/serving/2")
+    with pytest.raises(UserError, match="no bucket elsewhere"):
+        Workdir(tmp_path).model("s3://elsewhere/serving/2")
+    assert list(tmp_path.glob("models/*")) == []

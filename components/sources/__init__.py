@@ -20,7 +20,7 @@ def open_source(data: settings.Data, scratch: pathlib.Path) -> Source:
 
     Args:
         data: the settings of the data.
-        scratch: a folder for what has to be unpacked or drawn; the caller removes it when all is read.
+        scratch: a folder for what has to be downloaded, unpacked or drawn; the caller removes it when all is read.
 
     Raises:
         UserError: there is no such source, or it is not laid out as it should be.
@@ -29,10 +29,21 @@ def open_source(data: settings.Data, scratch: pathlib.Path) -> Source:
         from components.sources.builders import BuilderSource
 
         return BuilderSource.open(data, scratch)
+    if settings.is_remote(data.source):
+        from components.sources import remote
+
+        path = remote.fetch(data.source, data.newest_spans, scratch)
+        try:
+            return _open_path(path, data, scratch)
+        except UserError as problem:  # in the user's words
+            raise UserError(str(problem).replace(str(path), data.source)) from None
     path = pathlib.Path(data.source).expanduser().resolve()
     if not path.exists():
         raise UserError(f"The data source {path} does not exist.")
+    return _open_path(path, data, scratch)
 
+
+def _open_path(path: pathlib.Path, data: settings.Data, scratch: pathlib.Path) -> Source:
     from components.sources.archives import ArchiveSource
     from components.sources.folders import FolderSource
 
