@@ -121,7 +121,11 @@ class Version:
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """A node of a run: its state in lower case ("waiting" before there is one), start and end (aware, or None)."""
+    """A node of a run: its state in lower case, start and end (aware, or None).
+
+    The state is that of KFP's API, and "waiting" before there is one, "cached" if the result was there already,
+    "skipped" if a condition was false or the run ended before the node's turn.
+    """
 
     name: str
     state: str = "waiting"
@@ -292,6 +296,7 @@ class Client:
         self._recurring = kfp_server_api.RecurringRunServiceApi(self._api)
         self._known: Server | None = None
         self._specs: dict[tuple[str, str], Mapping | None] = {}
+        self._asks_metadata = True
 
     def server(self) -> Server:
         """Asks the server who it is, once. Raises ClientError if it is none, or too old."""
@@ -636,13 +641,18 @@ class Client:
 
     def _run(self, run: kfp_server_api.V2beta1Run, planned: Iterable[str] = ()) -> Run:
         planned = list(planned)
+        idle = "skipped" if (run.state or "") in ENDED else "waiting"
+        details = (run.run_details and run.run_details.task_details) or ()
+        details = [task for task in details if task.display_name in planned]
+        cached = self._cached(run.run_id) if any(task.state == "SUCCEEDED" for task in details) else ()
         nodes = {}
-        for task in (run.run_details and run.run_details.task_details) or ():
-            if task.display_name in planned:
-                start, end = _time(task.start_time), _time(task.end_time)
-                state = (task.state or "waiting").lower().replace("runtime_state_unspecified", "waiting")
-                nodes[task.display_name] = Node(task.display_name, state, start, end)
-        later = [Node(name) for name in planned if name not in nodes]
+        for task in details:
+            start, end = _time(task.start_time), _time(task.end_time)
+            state = (task.state or idle).lower().replace("runtime_state_unspecified", idle)
+            if state == "succeeded" and task.display_name in cached:
+                state = "cached"
+            nodes[task.display_name] = Node(task.display_name, state, start, end)
+        later = [Node(name, idle) for name in planned if name not in nodes]
         started = sorted(nodes.values(), key=lambda node: (node.start is None, node.start and node.start.timestamp()))
         return Run(
             run.run_id,
@@ -655,6 +665,18 @@ class Client:
             bool(run.recurring_run_id),
             (*started, *later),
         )
+
+    def _cached(self, run_id: str) -> set[str]:
+        """The nodes of a run whose results come from the cache: to the API, these have just succeeded.
+
+        Empty if ML Metadata, which knows, cannot be asked; it is not asked again then.
+        """
+        if self._asks_metadata:
+            try:
+                return {pod.node for pod in self.pods(run_id) if pod.state == "cached"}
+            except ClientError:
+                self._asks_metadata = False
+        return set()
 
     def _planned(self, run: kfp_server_api.V2beta1Run) -> list[str]:
         """The names of the nodes of a run, in the order of its pipeline."""

@@ -27,7 +27,7 @@ from tfx.orchestration.kubeflow.v2 import compiler_utils, kubeflow_v2_dag_runner
 from tfx.types import artifact
 from tfx.utils import name_utils
 
-COMMAND = ("python", "-m", "kubeflow.entrypoint")
+COMMAND = ("python", "-m", f"{__package__}.entrypoint")
 DAG = "tfx-dag"  # the sub-DAG that an exit task waits for
 SPEC = "--json_serialized_inputs_spec_args"  # TFX's argument
 CLASSES, TARGETS, DRIVER = "--artifact_classes", "--parameter_targets", "--example_gen_driver"  # our entrypoint's
@@ -493,9 +493,16 @@ def _kind(name: str, value: object) -> str:
 
 
 def _exit(spec: dict, options: Options, inputs: Mapping[str, dict]) -> dict:
-    """Puts all tasks into a sub-DAG and the exit task beside it. Returns the exit task's platform spec."""
+    """Puts all tasks into a sub-DAG and the exit task beside it. Returns the exit task's platform spec.
+
+    Only a launcher notes that a DAG is complete. If the task that ends last came from the cache, the exit task would
+    be told that the DAG is RUNNING, as after some failures; so what nothing waits for is not cached.
+    """
     last = options.exit_task
     label = f"{last.name}_executor"
+    tasks = spec["root"]["dag"]["tasks"]
+    for name in tasks.keys() - {other for task in tasks.values() for other in task.get("dependentTasks", [])}:
+        tasks[name]["cachingOptions"] = {}
     spec["components"][DAG] = {"dag": spec["root"]["dag"]}
     outer: dict = {"componentRef": {"name": DAG}, "taskInfo": {"name": DAG}}
     if inputs:

@@ -9,7 +9,7 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from kubeflow import inference
+from . import inference
 
 PUSHED, VERSION = "pushed", "pushed_version"  # TFX's Pusher sets these
 

@@ -12,7 +12,7 @@ from tfx.types import standard_artifacts
 
 from components.evaluation_report import Report
 from components.report import build
-from kubeflow import compiler, notify
+from kubeflow import compiler, notify, object_store
 from kubeflow.baseline import Latest, Record
 from kubeflow.serve import InferenceService
 from kubeflow.show import Show
@@ -24,21 +24,26 @@ from pipeline.settings import Settings
 IMAGE = "alexnet-pipeline"
 # Which nodes read or write what outlives a run. The others can run where the volume cannot be mounted.
 ON_VOLUME = {
-    "ImageExampleGen", "ImageSchemaGen", "PreviousStatistics", "KeepStatistics", "Trainer", "WarmStart", "Baseline",
-    "PreviousReport", "KeepReport", "Pusher",
+    "ImageExampleGen", "ImageSchemaGen", "PreviousStatistics", "KeepStatistics", "Tuner", "Trainer", "WarmStart",
+    "Baseline", "PreviousReport", "KeepReport", "Pusher",
 }  # fmt: skip
 # What these do depends on more than their inputs.
 UNCACHED = {
     "ImageExampleGen", "ImageSchemaGen", "PreviousStatistics", "KeepStatistics", "WarmStart", "Baseline",
     "PreviousReport", "KeepReport", "Pusher", "InferenceService",
 }  # fmt: skip
-READS_DATA = "ImageExampleGen"
+LIKE = {"Tuner": "Trainer"}  # needs the same, if nothing else is said
+# Which nodes may read from or write to an object store, and get its credentials.
+IN_STORE = {
+    "ImageExampleGen", "PreviousStatistics", "KeepStatistics", "WarmStart", "Baseline", "PreviousReport",
+    "KeepReport", "Pusher",
+}  # fmt: skip
 SHOWN = ("accuracy", "macro_f1", "loss", "top_3_accuracy", "baseline_accuracy")  # numbers in KFP's UI
 FORMAT = "Format-Serving"  # the folder of the SavedModel in TFX's Model
 
 
-class VolumeHistory:
-    """What earlier runs left in folders on the volume: see kubeflow.baseline and pipeline.pipeline.History."""
+class FolderHistory:
+    """What earlier runs left in folders that outlive them: see kubeflow.baseline and pipeline.pipeline.History."""
 
     def __init__(self, folder: str, push: str, served: tuple[str, str] | None = None) -> None:
         """Args:
@@ -120,7 +125,7 @@ def compile(settings: Settings, image: str = IMAGE) -> str:
     if unknown := options.nodes.keys() - names:
         raise UserError(f"kubeflow.nodes has {', '.join(sorted(unknown))}: the nodes are {', '.join(sorted(names))}.")
     tasks = {name: _task(settings, name) for name in sorted(names)}
-    parameters = _parameters(pipeline)
+    parameters = _parameters(pipeline, settings.tuner)
     try:
         return compiler.compile(
             pipeline,
@@ -137,16 +142,32 @@ def compile(settings: Settings, image: str = IMAGE) -> str:
         raise UserError(str(problem)) from None
 
 
-def _places(settings: Settings) -> tuple[Places, VolumeHistory]:
+def _places(settings: Settings) -> tuple[Places, FolderHistory]:
     volume, name = settings.kubeflow.volume_path, settings.name
     push = settings.push.destination or os.path.join(volume, "serving", name)
+    history = settings.kubeflow.history or os.path.join(volume, "history")
+    _check_place("push.destination", push, volume)
+    _check_place("kubeflow.history", history, volume)
     places = Places(
         root="",  # KFP's own, given with each run
         schema=os.path.join(volume, "schemas", f"{name}.pbtxt"),
         checkpoints=os.path.join(volume, "checkpoints") if settings.training.checkpoint else "",
         push=push,
     )
-    return places, VolumeHistory(os.path.join(volume, "history", name), push, _served(settings, push))
+    return places, FolderHistory(os.path.join(history, name), push, _served(settings, push))
+
+
+def _check_place(setting: str, path: str, volume: str) -> None:
+    """Raises UserError for a folder that would be gone with the pod, or that no node could open."""
+    if object_store.is_uri(path):
+        try:
+            object_store.split(path)
+        except object_store.ObjectStoreError as problem:
+            raise UserError(f"{setting}={path}: {problem}") from None
+    elif path.startswith("minio://"):
+        raise UserError(f"{setting}={path}: write s3:// and name the store with AWS_ENDPOINT_URL (docs/kubeflow.md).")
+    elif os.path.relpath(path, volume).startswith("..") or not path.startswith("/"):
+        raise UserError(f"{setting}={path} must be s3://BUCKET/FOLDER or lie in {volume}, the volume.")
 
 
 def _served(settings: Settings, push: str) -> tuple[str, str] | None:
@@ -154,16 +175,15 @@ def _served(settings: Settings, push: str) -> tuple[str, str] | None:
     group = settings.kubeflow
     if not group.inference_service:
         return None
-    inside = os.path.relpath(push, group.volume_path)
-    if inside.startswith(".."):
-        raise UserError(f"push.destination={push} must lie in {group.volume_path}, the volume, to be served.")
-    return group.inference_service, f"pvc://{group.volume}/{inside}"
+    if object_store.is_uri(push):
+        return group.inference_service, push
+    return group.inference_service, f"pvc://{group.volume}/{os.path.relpath(push, group.volume_path)}"
 
 
 def _task(settings: Settings, name: str) -> compiler.Task:
     """What a node needs, from the group `kubeflow` and from its own entry there."""
     group = settings.kubeflow
-    node = group.nodes.get(name, settings_module.KubeflowNode())
+    node = group.nodes.get(name) or group.nodes.get(LIKE.get(name)) or settings_module.KubeflowNode()
     memory = node.memory or group.memory
     retries = group.retries if node.retries is None else node.retries
     task = compiler.Task(
@@ -181,7 +201,7 @@ def _task(settings: Settings, name: str) -> compiler.Task:
     )
     if name in ON_VOLUME:
         task = dataclasses.replace(task, volumes=(compiler.Volume(group.volume, group.volume_path),))
-    if name == READS_DATA:
+    if name in IN_STORE:
         task = dataclasses.replace(
             task,
             secret_env=tuple(compiler.SecretEnv(secret, keys) for secret, keys in sorted(group.secret_env.items())),
@@ -201,8 +221,8 @@ def _notify(options: settings_module.Kubeflow, name: str) -> compiler.ExitTask |
     return compiler.ExitTask("Notify", command + told, task)
 
 
-def _parameters(pipeline: object) -> tuple[compiler.Parameter, ...]:
-    """What can be given with each run."""
+def _parameters(pipeline: object, tuner: settings_module.Tuner) -> tuple[compiler.Parameter, ...]:
+    """What can be given with each run: but for what a search decides."""
     nodes = {node.id: node for node in pipeline.components}
     config = json.loads(nodes["Evaluator"].exec_properties["eval_config"])
     floors = {"overall": [], "class": []}
@@ -212,11 +232,13 @@ def _parameters(pipeline: object) -> tuple[compiler.Parameter, ...]:
             path = f"metrics_specs.0.metrics.{number}.per_slice_thresholds.{place}"
             floors[kind].append(f"Evaluator.eval_config.{path}.threshold.value_threshold.lower_bound")
     models = [f"{name}.history" for name in ("Baseline", "WarmStart") if name in nodes]
+    learners = [name for name in ("Tuner", "Trainer") if name in nodes]
+    searched = {f"EvaluationReport.settings.{key}" for key in tuner.space} if tuner.trials else set()
 
     def parameter(name: str, description: str, setting: str, *targets: str) -> compiler.Parameter:
         return compiler.Parameter(name, (*targets, f"EvaluationReport.{setting}"), description)
 
-    return (
+    made = [
         parameter("data_source", "a name, archive or folder", "settings.data.source", "ImageExampleGen.data.source"),
         parameter("data_version", "identifies the data for the cache", "version", "ImageExampleGen.version"),
         parameter(
@@ -230,7 +252,7 @@ def _parameters(pipeline: object) -> tuple[compiler.Parameter, ...]:
             "learning_rate",
             "the peak of the one-cycle schedule",
             "settings.training.learning_rate",
-            "Trainer.custom_config.training.learning_rate",
+            *(f"{name}.custom_config.training.learning_rate" for name in learners),
         ),
         parameter("min_accuracy", "floor of the test accuracy", "settings.gates.min_accuracy", *floors["overall"]),
         parameter(
@@ -241,4 +263,9 @@ def _parameters(pipeline: object) -> tuple[compiler.Parameter, ...]:
             ("Pusher.push_destination.filesystem.base_directory", *models),
             "the folder that servers watch",
         ),
-    )
+    ]
+    if tuner.trials:
+        made.append(
+            parameter("trials", "recipes to try", "settings.tuner.trials", "Tuner.custom_config.tuner.trials")
+        )
+    return tuple(one for one in made if searched.isdisjoint(one.targets))

@@ -537,6 +537,11 @@ class KfpServer:
             run["state"], run["finished_at"] = task["state"], self.now()
             if task["state"] == "FAILED":
                 run["error"] = {"code": 13, "message": f"child '{name}' failed"}
+                for omitted in run["pending"][:1]:  # Argo's phase, which is none of the API's states
+                    end = "1970-01-01T00:00:00Z"
+                    run["run_details"]["task_details"].append(
+                        self.task(run, omitted, "RUNTIME_STATE_UNSPECIFIED", end=end)
+                    )
 
     def create_recurring(self, body):
         self.checked(body, "Recurring run")

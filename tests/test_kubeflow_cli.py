@@ -138,7 +138,7 @@ def test_a_run_that_fails_is_exit_code_1_and_names_the_log(compiled, server):
     assert said == f"child 'Trainer' failed (log: alexnet kubeflow logs {run_id})"
     shown = done("status", "latest", server=server)
     assert "failed" in shown
-    assert re.search(r"EvaluationReport +waiting\n", shown)
+    assert re.search(r"EvaluationReport +skipped\n", shown)
 
 
 def test_waiting_can_be_ended_and_the_run_goes_on(compiled, server):

@@ -187,16 +187,26 @@ def test_the_nodes_of_a_pipeline_with_an_exit_handler():
     assert list(client._tasks(spec, spec["root"])) == [*TASKS, "Notify"]
 
 
-def test_a_failed_node_and_those_that_still_wait(server):
-    server.failing = {"Train"}
+@pytest.mark.parametrize("failing", ["Ingest", "Train"])
+def test_what_comes_after_a_failed_node_is_skipped(server, failing):
+    server.failing = {failing}
     found = open_client(server)
     run = found.wait(started(found), lambda *_: None, 0)
-    assert {node.name: node.state for node in run.nodes} == {
-        "Ingest": "succeeded",
-        "Train": "failed",
-        "Report": "waiting",
-    }
-    assert (run.state, run.error) == ("failed", "child 'Train' failed")
+    states = [node.state for node in sorted(run.nodes, key=lambda node: list(TASKS).index(node.name))]
+    assert states == (["failed", "skipped", "skipped"] if failing == "Ingest" else ["succeeded", "failed", "skipped"])
+    assert (run.state, run.error) == ("failed", f"child '{failing}' failed")
+
+
+@pytest.mark.parametrize("ui", [True, False])
+def test_a_node_whose_result_was_there_is_cached_if_ml_metadata_can_be_asked(server, ui):
+    server.cached, server.ui = {"Train"}, ui
+    found = open_client(server)
+    told = []
+    found.wait(started(found), lambda run, node: told.append((node.name, node.state)), 0)
+    assert ("Train", "cached" if ui else "succeeded") in told
+    assert ("Ingest", "succeeded") in told
+    asked = server.count("POST /ml_metadata.*")
+    assert asked > 1 if ui else asked == 1  # not again and again where it is in vain
 
 
 def test_waiting_bears_a_server_that_is_away_for_a_while(server):

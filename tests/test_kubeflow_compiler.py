@@ -7,6 +7,7 @@ import pytest
 import yaml
 from google.protobuf import json_format
 from kfp import components as kfp_components
+from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx import components as tfx_components
 from tfx import types
@@ -164,7 +165,7 @@ def test_what_kubernetes_alone_understands_is_in_a_second_document():
     task = Task(
         node_selector={"pool": "gpu"},
         tolerations=(compiler.Toleration("gpu", effect="NoSchedule"), compiler.Toleration(seconds=5)),
-        volumes=(compiler.Volume("claim", "/data"),),
+        volumes=(compiler.Volume("claim", "/data"), compiler.Volume("claim", "/models", sub_path="models")),
         secret_env=(compiler.SecretEnv("s3", {"AWS_ACCESS_KEY_ID": "id"}),),
         secret_files=(compiler.SecretFiles("gcs", "/secrets"),),
         shared_memory="2Gi",
@@ -178,7 +179,10 @@ def test_what_kubernetes_alone_understands_is_in_a_second_document():
             {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"},
             {"operator": "Exists", "tolerationSeconds": "5"},
         ],
-        "pvcMount": [{"constant": "claim", "mountPath": "/data"}],
+        "pvcMount": [
+            {"constant": "claim", "mountPath": "/data"},
+            {"constant": "claim", "mountPath": "/models", "subPath": "models"},
+        ],
         "secretAsEnv": [{"secretName": "s3", "keyToEnv": [{"secretKey": "id", "envVar": "AWS_ACCESS_KEY_ID"}]}],
         "secretAsVolume": [{"secretName": "gcs", "mountPath": "/secrets", "optional": False}],
         "enabledSharedMemory": {"volumeName": "shm", "size": "2Gi"},
@@ -187,6 +191,8 @@ def test_what_kubernetes_alone_understands_is_in_a_second_document():
         "imagePullSecret": [{"secretName": "registry"}],
     }
     assert executors["Judge_executor"].keys() == {"imagePullPolicy", "imagePullSecret"}
+    for found in executors.values():
+        json_format.ParseDict(found, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
 
 
 def test_nothing_for_kubernetes_means_one_document():
@@ -212,6 +218,12 @@ def test_an_exit_task_sees_the_parameters_of_nobody_and_the_tasks_see_theirs():
     assert tasks["tfx-dag"]["inputs"]["parameters"] == {"first": {"componentInputParameter": "first"}}
     assert tasks["Last"]["dependentTasks"] == ["tfx-dag"]
     assert spec.is_exit(tasks["Last"])
+
+
+def test_with_an_exit_task_what_nothing_waits_for_is_not_cached():
+    first, _ = compiled(exit_task=compiler.ExitTask("Last", ("true", compiler.STATUS)))
+    tasks = first["components"]["tfx-dag"]["dag"]["tasks"]
+    assert [name for name, task in sorted(tasks.items()) if not task["cachingOptions"]] == ["Fragile"]
 
 
 def test_the_driver_of_an_example_gen_moves_into_its_container(tmp_path):
@@ -305,15 +317,17 @@ def test_the_default_form_of_tfx_is_refused_by_the_server(tmp_path):
 # Our own pipeline
 
 
+CHOSEN = settings.load(overrides=["training.warm_start=true"])
+
+
 @pytest.fixture(scope="module")
 def ours():
-    text = kubeflow_runner.compile(settings.load(overrides=["training.warm_start=true"]), "image@sha256:0")
-    return spec.load(text)
+    return spec.load(kubeflow_runner.compile(CHOSEN, "image@sha256:0"))
 
 
 def test_our_pipeline_has_the_nodes_of_alexnet_run_and_what_keeps_history(ours):
     kept = {"KeepStatistics", "KeepReport", "ShowReport"}
-    assert set(ours.spec["root"]["dag"]["tasks"]) == {*nodes.planned(True), *kept}
+    assert set(ours.spec["root"]["dag"]["tasks"]) == {*nodes.planned(CHOSEN), *kept}
 
 
 def test_our_parameters_have_the_defaults_of_the_settings(ours):
@@ -346,6 +360,25 @@ def test_caching_is_off_where_more_than_inputs_counts(ours):
     }  # fmt: skip
 
 
+def test_a_search_waits_for_what_trainer_needs_and_hands_on_what_it_found():
+    changes = ["tuner.trials=4", "kubeflow.nodes={Trainer: {gpus: 2, memory: 9Gi}}"]
+    found = spec.load(kubeflow_runner.compile(settings.load(overrides=changes)))
+    for name in ("Tuner", "Trainer"):
+        resources = container(found.spec, name)["resources"]
+        assert (resources["accelerator"]["count"], resources["memoryLimit"]) == ("2", 9 * 2**30 / 1e9)
+    tasks = found.spec["root"]["dag"]["tasks"]
+    assert tasks["Tuner"]["cachingOptions"]
+    for name, key in (("Trainer", "hyperparameters"), ("EvaluationReport", "tuner_results")):
+        assert tasks[name]["inputs"]["artifacts"][key]["taskOutputArtifact"]["producerTask"] == "Tuner"
+    changes[1] = "kubeflow.nodes={Trainer: {gpus: 1}, Tuner: {memory: 2Gi}}"
+    alone = spec.load(kubeflow_runner.compile(settings.load(overrides=changes))).spec
+    assert container(alone, "Tuner")["resources"]["memoryLimit"] == 2 * 2**30 / 1e9
+    assert "accelerator" not in container(alone, "Tuner")["resources"]
+    parameters = spec.parameters(found, {"trials": 2})
+    assert parameters["trials"] == 2
+    assert "learning_rate" not in parameters  # the search decides
+
+
 def test_a_node_can_be_given_what_it_needs():
     chosen = settings.load(
         overrides=[
@@ -360,11 +393,62 @@ def test_a_node_can_be_given_what_it_needs():
     task = found.spec["components"]["tfx-dag"]["dag"]["tasks"]["ImageExampleGen"]
     assert task["cachingOptions"]
     assert "retryPolicy" not in task
-    assert found.platform["ImageExampleGen_executor"]["secretAsEnv"][0]["secretName"] == "s3"
+    for name in ("ImageExampleGen", "Baseline", "KeepReport", "Pusher"):
+        assert found.platform[f"{name}_executor"]["secretAsEnv"][0]["secretName"] == "s3"
     assert "secretAsEnv" not in found.platform["Trainer_executor"]
     assert found.spec["root"]["dag"]["tasks"].keys() == {"tfx-dag", "Notify"}
+
+
+def test_whatever_the_settings_ask_for_is_a_field_that_kubernetes_has():
+    tolerations = "[{key: k, operator: Equal, value: v, effect: NoSchedule}, {effect: NoExecute}]"
+    chosen = settings.load(
+        overrides=[
+            "kubeflow.nodes={ImageExampleGen: {cpu: 500m, memory: 8Gi, gpus: 2, gpu_type: amd.com/gpu, cache: true, "
+            f"shared_memory: 2Gi, node_selector: {{a: b}}, tolerations: {tolerations}, deadline: 600, retries: 3}}}}",
+            "kubeflow.secret_env={s3: {AWS_ACCESS_KEY_ID: id}}",
+            "kubeflow.secret_files={gcs: /secrets}",
+            "kubeflow.image_pull_policy=Always",
+            "kubeflow.image_pull_secrets=[registry]",
+            "kubeflow.webhook_secret=hook",
+            "kubeflow.ui=https://kubeflow.example.com",
+            "kubeflow.inference_service=served",
+        ]
+    )
+    found = spec.load(kubeflow_runner.compile(chosen))  # which reads both documents by their protobufs
+    assert found.platform["ImageExampleGen_executor"].keys() == {
+        "nodeSelector", "tolerations", "pvcMount", "secretAsEnv", "secretAsVolume", "enabledSharedMemory",
+        "activeDeadlineSeconds", "imagePullPolicy", "imagePullSecret",
+    }  # fmt: skip
+    assert "Notify_executor" in found.platform
 
 
 def test_an_unknown_node_in_the_settings_is_a_users_mistake():
     with pytest.raises(UserError, match=r"kubeflow\.nodes has Traner"):
         kubeflow_runner.compile(settings.load(overrides=["kubeflow.nodes={Traner: {gpus: 1}}"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("push.destination=minio://models/shapes", "write s3://"),
+        ("push.destination=gs://models/shapes", "must be s3://BUCKET/FOLDER or lie in /alexnet"),
+        ("push.destination=serving", "must be s3://BUCKET/FOLDER or lie in /alexnet"),
+        ("push.destination=s3:///shapes", "names no bucket"),
+        ("kubeflow.history=/history", "must be s3://BUCKET/FOLDER or lie in /alexnet"),
+    ],
+)
+def test_a_place_that_would_be_gone_with_the_pod_is_refused(change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        kubeflow_runner.compile(settings.load(overrides=[change]))
+
+
+def test_histories_may_lie_in_an_object_store():
+    chosen = settings.load(overrides=["kubeflow.history=s3://kept/history", "push.destination=s3://models/shapes"])
+    tasks = spec.load(kubeflow_runner.compile(chosen)).spec["root"]["dag"]["tasks"]
+    places = {
+        name: tasks[name]["inputs"]["parameters"]["history"]
+        for name in ("PreviousStatistics", "KeepStatistics", "PreviousReport", "KeepReport")
+    }
+    assert places["KeepReport"]["runtimeValue"]["constant"] == "s3://kept/history/shapes10/report"
+    assert places["PreviousReport"] == places["KeepReport"]
+    assert places["PreviousStatistics"] == places["KeepStatistics"]

@@ -81,6 +81,12 @@ def test_a_required_input_without_files_stays(root):
     assert only(executor_input, "model")["uri"] == str(root / "minio/mlpipeline/v2/artifacts/gone")
 
 
+def test_what_a_condition_alone_reads_is_dropped(root):
+    executor_input = given(**{"model": {"uri": f"{BUCKET}/model"}, "_Draw.table": {"uri": f"{BUCKET}/table"}})
+    entrypoint.translate_input(executor_input, {"artifacts": {"model": {"artifactType": MODEL}}})
+    assert executor_input["inputs"]["artifacts"].keys() == {"model"}
+
+
 def test_metadata_come_as_they_were_before_the_store(root):
     metadata = {
         "display_name": "model",
@@ -159,6 +165,17 @@ def test_parameters_are_put_into_the_properties():
     assert config == {"a": {"epochs": 5, "rate": 1.0}, "l": [{"x": "z"}]}
     assert isinstance(config["a"]["epochs"], int)
     assert isinstance(config["a"]["rate"], float)
+
+
+def test_the_folders_of_the_outputs_are_made_and_kfps_own_types_are_files(tmp_path):
+    kinds = {"model": MODEL, "page": {"instanceSchema": "title: system.HTML\ntype: object\n"}}
+    artifacts = {
+        key: {"artifacts": [{"uri": str(tmp_path / "run" / key), "type": kind}]} for key, kind in kinds.items()
+    }
+    for _ in range(2):  # a second attempt finds them
+        entrypoint.make_folders({"outputs": {"artifacts": artifacts}})
+    assert (tmp_path / "run/model").is_dir()
+    assert not (tmp_path / "run/page").exists()
 
 
 def test_a_type_without_a_class_is_named(root):

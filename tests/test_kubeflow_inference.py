@@ -246,8 +246,15 @@ def test_a_setting_puts_the_node_into_our_pipeline():
     assert tasks["InferenceService"]["dependentTasks"] == ["Pusher"]
     assert not tasks["InferenceService"].get("cachingOptions", {}).get("enableCache")
     elsewhere = settings.load(overrides=["kubeflow.inference_service=shapes", "push.destination=/mnt/models"])
-    with pytest.raises(UserError, match=r"push.destination=/mnt/models must lie in /alexnet"):
+    with pytest.raises(UserError, match=r"push.destination=/mnt/models must be .* or lie in /alexnet"):
         kubeflow_runner.compile(elsewhere)
+
+
+def test_what_is_pushed_to_an_object_store_is_served_from_there():
+    chosen = settings.load(overrides=["kubeflow.inference_service=shapes", "push.destination=s3://models/shapes"])
+    tasks = yaml.safe_load(kubeflow_runner.compile(chosen).split("\n---\n")[0])["root"]["dag"]["tasks"]
+    given = tasks["InferenceService"]["inputs"]["parameters"]
+    assert given["storage_uri"]["runtimeValue"]["constant"] == "s3://models/shapes"
 
 
 def test_the_node_goes_after_pusher():

@@ -9,8 +9,10 @@ import sys
 import threading
 
 import pytest
+import yaml
 
 from kubeflow import notify
+from kubeflow.harness import Cluster
 
 FAILED = json.dumps(
     {"state": "FAILED", "pipelineJobResourceName": "alexnet-x7k2p", "pipelineTaskName": "tfx-dag", "error": {}}
@@ -262,3 +264,48 @@ def test_bad_arguments(wrong):
     with pytest.raises(SystemExit) as ended:
         notify.main(wrong)
     assert ended.value.code == 2
+
+
+# In the compiled pipeline
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Our own pipeline as it is compiled, but its nodes do nothing, and the one that $FAILING names fails."""
+    from pipeline import kubeflow_runner, settings
+
+    cached = "kubeflow.nodes={ImageExampleGen: {cache: true}, ImageSchemaGen: {cache: true}}"
+    chosen = settings.load(overrides=[cached, "kubeflow.webhook_secret=hook", "kubeflow.ui=https://kfp.test"])
+    first, second = yaml.safe_load_all(kubeflow_runner.compile(chosen))
+    for name, executor in first["deploymentSpec"]["executors"].items():
+        if name != "Notify_executor":
+            executor["container"] |= {"command": ["sh", "-c", 'test "$0" != "$FAILING"'], "args": [name]}
+    return yaml.safe_dump_all([first, second])
+
+
+@pytest.mark.parametrize("failing", ["ImageExampleGen", "Transform", "ShowReport"])
+def test_a_failed_run_of_the_pipeline_tells_the_webhook_once(compiled, server, tmp_path, failing):
+    cluster = Cluster(
+        tmp_path, secrets={"hook": {"url": server.url()}}, environment={"FAILING": f"{failing}_executor"}
+    )
+    run = cluster.run(compiled)
+    assert run.state == "failed"
+    assert run.tasks[f"tfx-dag/{failing}"].state == "failed"
+    assert run.tasks["Notify"].state == "succeeded", run.tasks["Notify"].log
+    ((path, _, content),) = server.got
+    assert path == f"/services/{SECRET}"
+    assert content["text"] == (
+        f":x: *run {run.id}* of alexnet-shapes10 did not succeed (state FAILED).\n"
+        f"<https://kfp.test/#/runs/details/{run.id}|Open the run>"
+    )
+    assert SECRET not in run.tasks["Notify"].log
+
+
+def test_a_run_of_the_pipeline_that_succeeds_is_silent_also_out_of_the_cache(compiled, server, tmp_path):
+    cluster = Cluster(tmp_path, secrets={"hook": {"url": server.url()}})
+    for _ in range(2):
+        run = cluster.run(compiled)
+        assert run.state == "succeeded"
+        assert run.tasks["Notify"].log == "The run ended with COMPLETE: nobody is told.\n"
+    assert "cached" in {task.state for task in run.tasks.values()}
+    assert server.got == []

@@ -6,6 +6,7 @@ import pathlib
 import signal
 import time
 
+import conftest
 import kubeflow_project
 import pytest
 import yaml
@@ -93,34 +94,70 @@ def test_what_tfx_compiles_fails_in_the_first_task(publish_logs, problem, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_file_based_example_gen_takes_the_newest_span(tmp_path, cluster):
-    for span, penguin in (("1", "adelie"), ("2", "gentoo")):
-        (tmp_path / f"span-{span}").mkdir()
-        (tmp_path / f"span-{span}/data.csv").write_text(f"mass,species\n4000,{penguin}\n5000,{penguin}\n")
-    run = cluster.run(compiler.compile(kubeflow_project.penguins(str(tmp_path)), compiler.Options("image")))
-    assert run.state == "succeeded", [task.log[-3000:] for task in run.tasks.values()]
-    examples = run.tasks["CsvExampleGen"].outputs["examples"]
-    assert examples["metadata"]["custom:span"] == 2  # where TFX's driver puts it
-    split, train = "Split-train", "Split-train/FeatureStats.pb"
-    (records,) = (cluster.path(examples["uri"]) / split).glob("*.gz")
-    assert b"adelie" not in gzip.decompress(records.read_bytes())
-    assert (cluster.path(run.tasks["StatisticsGen"].outputs["statistics"]["uri"]) / train).is_file()
+@pytest.mark.parametrize(("limit", "state"), [(2, "succeeded"), (5, "skipped")])
+def test_conditions_of_tfx_are_kept(cluster, limit, state):
+    run = cluster.run(compiler.compile(kubeflow_project.conditional(limit), compiler.Options("image")))
+    assert run.tasks["Write"].state == state, run.tasks["Write"].log[-3000:]
+    assert run.state == "succeeded"
+
+
+# A project of TFX's own components
+
+
+@pytest.fixture(scope="module")
+def penguins(tmp_path_factory):
+    """Two runs: the second finds a new span, and what the first has pushed."""
+    folder = tmp_path_factory.mktemp("penguins")
+    text = kubeflow_project.penguins_on_kubeflow(str(folder / "data"), str(folder / "serving"))
+    found = {"cluster": Cluster(folder / "cluster", environment={"PYTHONPATH": TESTS})}
+    for number, name in enumerate(("first", "second"), 1):
+        kubeflow_project.write_penguins(folder / f"data/span-{number}", heavier=number)
+        found[name] = found["cluster"].run(text)
+        failed = {key: task.log[-3000:] + task.error for key, task in found[name].tasks.items() if task.error}
+        assert not failed, f"{name}: {failed}"
+    found["served"] = sorted((folder / "serving").iterdir())
+    return found
+
+
+@pytest.mark.slow
+def test_a_file_based_example_gen_takes_the_newest_span(penguins):
+    for number, name in enumerate(("first", "second"), 1):
+        examples = penguins[name].tasks["CsvExampleGen"].outputs["examples"]
+        assert examples["metadata"]["custom:span"] == number  # where TFX's driver puts it
+        records = (penguins["cluster"].path(examples["uri"]) / "Split-train").glob("*.gz")
+        assert all(gzip.decompress(file.read_bytes()) for file in records)
+
+
+@pytest.mark.slow
+def test_a_project_of_tfxs_own_components_runs_without_and_with_a_baseline(penguins):
+    blessings = [penguins[name].tasks["Evaluator"].outputs["blessing"]["metadata"] for name in ("first", "second")]
+    assert [blessing["blessed"] for blessing in blessings] == [1, 1]
+    assert ["baseline_model" in blessing for blessing in blessings] == [False, True]
+    assert [len(list(version.glob("saved_model.pb"))) for version in penguins["served"]] == [1, 1]
+    schemas = [penguins[name].tasks["SchemaGen"].state for name in ("first", "second")]
+    assert schemas == ["succeeded", "succeeded"]  # of other statistics
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", [True, False])
+def test_changed_data_under_the_same_path_are_seen_without_the_cache_alone(tmp_path, cache):
+    cluster = Cluster(tmp_path / "cluster", environment={"PYTHONPATH": TESTS})
+    pipeline = kubeflow_project.penguins(str(tmp_path / "data"), str(tmp_path / "serving"))
+    tasks = {"CsvExampleGen": compiler.Task(cache=cache)}
+    text = compiler.compile(pipeline, compiler.Options("image", tasks=tasks))
+    uris = set()
+    for heavier in (1, 2):
+        kubeflow_project.write_penguins(tmp_path / "data/span-1", heavier=heavier)
+        task = cluster.run(text, tasks={"CsvExampleGen"}).tasks["CsvExampleGen"]
+        uris.add(task.outputs["examples"]["uri"])
+    assert (task.state, len(uris)) == (("cached", 1) if cache else ("succeeded", 2))
 
 
 # Our own pipeline, from end to end
 
 SMALL = [
+    *conftest.SMALL,
     "training.epochs=2",
-    "training.batch_size=50",
-    "training.learning_rate=0.05",
-    "model.width=0.1",
-    "model.dropout=0",
-    "gates.min_accuracy=0",
-    "gates.min_class_recall=0",
-    "gates.max_accuracy_drop=1",
-    "gates.max_class_recall_drop=1",
-    "serving.images=3",
-    "serving.max_latency_ms=60000",
     "kubeflow.retries=0",
     # With these in the cache, a run that changes nothing else starts at what it changes.
     "kubeflow.nodes={ImageExampleGen: {cache: true}, ImageSchemaGen: {cache: true}, Trainer: {retries: 1}}",
@@ -227,3 +264,20 @@ def test_kfps_user_interface_gets_the_report_and_the_numbers(runs):
     matrix = outputs["classification"]["metadata"]["confusionMatrix"]["struct"]
     assert [row["row"] for row in matrix["rows"]] == report.evaluation.confusion_matrix
     assert [label["displayName"] for label in matrix["annotationSpecs"]] == report.evaluation.class_names
+
+
+@pytest.mark.slow
+def test_trainer_uses_what_a_search_found(runs, volume):
+    changes = ["tuner.trials=2", "tuner.epochs=1", "training.epochs=1", f"kubeflow.volume_path={volume}"]
+    chosen = settings.load(overrides=[*SMALL, *changes], **{"data.source": "shapes10/small"})
+    run = runs["cluster"].run(kubeflow_runner.compile(chosen), tasks=UP_TO_TRAINER | {"Tuner"})
+    assert states(run)["Tuner"] == states(run)["Trainer"] == "succeeded", run.tasks["Tuner"].log[-3000:]
+    found, used = (
+        json.loads((runs["cluster"].path(run.tasks[node].outputs[key]["uri"]) / file).read_text())
+        for node, key, file in (
+            ("Tuner", "best_hyperparameters", "best_hyperparameters.txt"),
+            ("Trainer", "model_run", "recipe.json"),
+        )
+    )
+    assert used["training"]["learning_rate"] == found["values"]["training.learning_rate"]
+    assert list((volume / "checkpoints").glob("*")) == []

@@ -2,14 +2,16 @@
 
 What the API server, Argo, KFP's driver, launcher and metadata store do to a task is done here in their order and
 with their rules (backend/src/v2 of kubeflow/pipelines): names and types are checked, inputs are resolved and staged
-from an object store (folders), the container's command runs as a process of its own, outputs are uploaded and
-recorded with metadata as the store keeps them. What fails there fails here.
+from an object store (folders, or a real one: `S3`), the container's command runs as a process of its own, outputs are
+uploaded and recorded with metadata as the store keeps them. Conditions, loops, DAGs in DAGs and exit tasks go as
+there, and what is ready runs at the same time. What fails there fails here.
 
 Not done: images are not pulled and containers not isolated, resources and node selectors are only parsed, waiting
-before a retry is left out, conditions and loops are refused.
+before a retry is left out; loops over anything but a DAG, workspaces and volumes made by the pipeline are refused.
 """
 
-from kubeflow.harness.cluster import Cluster, Run, TaskRun
-from kubeflow.harness.spec import Refused
+from .cluster import Cluster, Run, TaskRun
+from .spec import Refused
+from .store import S3
 
-__all__ = ["Cluster", "Refused", "Run", "TaskRun"]
+__all__ = ["S3", "Cluster", "Refused", "Run", "TaskRun"]

@@ -1,7 +1,8 @@
-"""Driver, launcher, metadata store and object store of KFP, for one pipeline at a time, task after task."""
+"""Launcher, metadata store, cache and object store of KFP, for one pipeline at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
@@ -12,44 +13,25 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from kubeflow.entrypoint import LOGS, ROOT, SCHEMES
-from kubeflow.harness import spec as specs
-
-SUCCEEDED, FAILED, CACHED, SKIPPED = "succeeded", "failed", "cached", "skipped"
-Artifacts = dict[str, list[dict[str, Any]]]
-
-
-@dataclasses.dataclass
-class TaskRun:
-    """What became of a task.
-
-    Attributes:
-        state: "succeeded", "failed", "cached" or "skipped" (something before it failed).
-        attempts: how often its process was started.
-        log: what the last attempt wrote.
-        error: why it failed, in the launcher's words.
-        outputs: its artifacts as the metadata store keeps them: output -> {name, uri, type, metadata}.
-        given: the ExecutorInput of the last attempt.
-    """
-
-    state: str
-    attempts: int = 0
-    log: str = ""
-    error: str = ""
-    outputs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    parameters: dict[str, object] = dataclasses.field(default_factory=dict)
-    given: dict[str, Any] = dataclasses.field(default_factory=dict)
+from ..entrypoint import LOGS, ROOT, SCHEMES
+from . import spec as specs
+from .driver import CACHED, FAILED, SUCCEEDED, Driver, TaskFailed, TaskRun
+from .store import Folders, Store
 
 
 @dataclasses.dataclass
 class Run:
-    """A run of a pipeline: its id, "succeeded" or "failed", and its tasks by name."""
+    """A run of a pipeline: its id, "succeeded" or "failed", and its tasks by name, each after those that it needs.
+
+    Tasks inside of other DAGs are called "DAG/task", those of the iterations of a loop "loop[0]/task".
+    """
 
     id: str
     state: str
@@ -70,6 +52,8 @@ class Cluster:
         secrets: Mapping[str, Mapping[str, str]] | None = None,
         newest: bool = True,
         publish_logs: bool = True,
+        parallel: int | None = None,
+        store: Store | None = None,
     ) -> None:
         """Args:
         folder: for everything that the cluster keeps; made when needed.
@@ -78,15 +62,19 @@ class Cluster:
         secrets: Secrets of the namespace: name -> key -> value.
         newest: behave as KFP 2.16 rather than as 2.5 where they differ in what a container is given.
         publish_logs: whether logs are an output of every task, as in KFP's default installation.
+        parallel: how many tasks may run at the same time; as many as there are processors if not given.
+        store: for artifacts, such as `kubeflow.harness.S3`; folders below `folder` if not given.
         """
         self.folder = pathlib.Path(folder).resolve()
         self.root = root
+        self.store = store or Folders(self.folder / "store")
         self.environment = dict(environment or {})
         self.secrets = secrets or {}
         self.newest = newest
         self.publish_logs = publish_logs
         self._cache: dict[str, tuple[dict, dict]] = {}
         self._ids = itertools.count(1)
+        self._slots = threading.BoundedSemaphore(parallel or os.cpu_count() or 1)
 
     def run(
         self,
@@ -100,79 +88,48 @@ class Cluster:
         Args:
             text: the YAML.
             parameters: of the run; the others have their defaults.
-            started: called with the task's name, the attempt (from 1) and the process after each start.
+            started: called with the task's name, the attempt (from 1) and the process after each start; of several
+                tasks at once, in several threads.
             tasks: run only these; what they need of others must be among them.
 
         Raises:
             Refused: KFP would not start this run.
         """
         pipeline = specs.load(text)
-        run = Run(uuid.uuid4().hex[:12], SUCCEEDED, {})
         values = specs.parameters(pipeline, parameters or {})
-        self._dag(pipeline, pipeline.spec["root"]["dag"], values, run, started, tasks)
-        if any(task.state == FAILED for task in run.tasks.values()):
-            run.state = FAILED
-        return run
+        run_id = uuid.uuid4().hex[:12]
+
+        def launch(name: str, task: dict, component: dict, inputs: dict) -> TaskRun:
+            return self._task(pipeline, run_id, name, task, component, inputs, started)
+
+        found = Driver(pipeline, run_id, launch, tasks).run(values)
+        failed = any(task.state == FAILED for task in found.values())
+        return Run(run_id, FAILED if failed else SUCCEEDED, found)
 
     def path(self, uri: str) -> pathlib.Path:
-        """Where the object store keeps what `uri` names."""
-        scheme, _, key = uri.partition("://")
-        return self.folder / "store" / scheme / key
-
-    def _dag(
-        self,
-        pipeline: specs.Pipeline,
-        dag: dict,
-        values: dict[str, object],
-        run: Run,
-        started: Callable | None,
-        chosen: set[str] | None,
-    ) -> str:
-        """Runs the tasks of a DAG; returns its state."""
-        states: dict[str, str] = {}
-        names = specs.order(dag)
-        for name in sorted(names, key=lambda name: specs.is_exit(dag["tasks"][name])):
-            task = dag["tasks"][name]
-            component = pipeline.component(task)
-            if "dag" in component:
-                inner = {
-                    key: values[value["componentInputParameter"]]
-                    for key, value in task.get("inputs", {}).get("parameters", {}).items()
-                }
-                states[name] = self._dag(pipeline, component["dag"], inner, run, started, chosen)
-                continue
-            if chosen is not None and name not in chosen:
-                continue
-            waited = [states[other] for other in specs.producers(task) if other in states]
-            if not specs.is_exit(task) and any(state in (FAILED, SKIPPED) for state in waited):
-                run.tasks[name] = TaskRun(SKIPPED)
-            else:
-                run.tasks[name] = self._task(pipeline, name, task, component, values, run, states, started)
-            states[name] = run.tasks[name].state
-        return FAILED if FAILED in states.values() else SUCCEEDED
+        """Where the object store keeps what `uri` names, or a copy of it."""
+        return self.store.path(uri)
 
     def _task(
         self,
         pipeline: specs.Pipeline,
+        run_id: str,
         name: str,
         task: dict,
         component: dict,
-        values: dict[str, object],
-        run: Run,
-        states: dict[str, str],
+        inputs: dict,
         started: Callable | None,
     ) -> TaskRun:
-        """Driver, then launcher, of a task."""
+        """What a task that is no DAG comes to: from the cache, or from the launcher."""
         result = TaskRun(FAILED)
         try:
-            inputs = self._resolve(task, values, run, states)
             executor = pipeline.executor(component)
             if "importer" in executor:
                 result.outputs = self._import(executor["importer"], component, inputs)
                 result.state = SUCCEEDED
                 return result
             container = executor["container"]
-            outputs = self._provision(component, f"{self.root}/{pipeline.name}/{run.id}/{name}")
+            outputs = self._provision(component, f"{self.root}/{pipeline.name}/{run_id}/{name.rpartition('/')[2]}")
             caching = task.get("cachingOptions", {}).get("enableCache", False)
             key = fingerprint(inputs, outputs, container)
             if caching and key in self._cache:
@@ -181,13 +138,18 @@ class Cluster:
                 return result
             attempts = 1 + task.get("retryPolicy", {}).get("maxRetryCount", 0)
             platform = pipeline.platform.get(component["executorLabel"], {})
+            # In a container it is the same for all tasks; here at least for all attempts and runs of one.
+            pod = self.folder / "pods" / name
             for result.attempts in range(1, attempts + 1):
                 given = {"inputs": copy.deepcopy(inputs), "outputs": copy.deepcopy(outputs)}
                 try:
-                    self._launch(name, container, platform, component, given, result, started)
+                    with self._slots:
+                        self._launch(pod, name, container, platform, component, given, result, started)
                 except TaskFailed as problem:
                     result.error = str(problem)
                     continue
+                finally:
+                    shutil.rmtree(pod)
                 result.state, result.error = SUCCEEDED, ""
                 if caching:
                     self._cache[key] = copy.deepcopy((result.outputs, result.parameters))
@@ -195,47 +157,6 @@ class Cluster:
         except TaskFailed as problem:
             result.error = str(problem)
         return result
-
-    def _resolve(self, task: dict, values: dict[str, object], run: Run, states: dict[str, str]) -> dict:
-        """The inputs of a task's ExecutorInput, as KFP's driver resolves them."""
-        found: dict[str, Any] = {"parameterValues": {}, "artifacts": {}}
-        wanted = task.get("inputs", {})
-        for key, value in wanted.get("parameters", {}).items():
-            if "componentInputParameter" in value:
-                name = value["componentInputParameter"]
-                if name not in values:
-                    raise TaskFailed(f"parent DAG does not have input parameter {name}")
-                found["parameterValues"][key] = values[name]
-            elif "runtimeValue" in value:
-                constant = value["runtimeValue"]["constant"]
-                words = {"{{$.pipeline_job_uuid}}": run.id, "{{$.pipeline_job_name}}": f"run {run.id}"}
-                found["parameterValues"][key] = (
-                    words.get(constant, constant) if isinstance(constant, str) else constant
-                )
-            elif "taskOutputParameter" in value:
-                source = value["taskOutputParameter"]
-                made = run.tasks[source["producerTask"]].parameters
-                found["parameterValues"][key] = made[source["outputParameterKey"]]
-            elif "taskFinalStatus" in value:
-                producer = value["taskFinalStatus"]["producerTask"]
-                state = "COMPLETE" if states[producer] == SUCCEEDED else "FAILED"
-                found["parameterValues"][key] = {
-                    "state": state,
-                    "pipelineTaskName": producer,
-                    "pipelineJobResourceName": run.id,
-                    "error": {},
-                }
-        for key, value in wanted.get("artifacts", {}).items():
-            source = value["taskOutputArtifact"]
-            recorded = run.tasks[source["producerTask"]].outputs.get(source["outputArtifactKey"])
-            if recorded is None:
-                raise TaskFailed(f"cannot find output artifact key {source['outputArtifactKey']!r}")
-            # The store knows the type, but the driver does not hand it on.
-            given = {field: recorded[field] for field in ("name", "uri", "metadata")}
-            if not self.newest:
-                given["type"] = {"instanceSchema": ""}
-            found["artifacts"][key] = {"artifacts": [given]}
-        return found
 
     def _provision(self, component: dict, task_root: str) -> dict:
         """The outputs of a task's ExecutorInput, before it runs."""
@@ -252,6 +173,7 @@ class Cluster:
 
     def _launch(
         self,
+        pod: pathlib.Path,
         name: str,
         container: dict,
         platform: dict,
@@ -261,8 +183,6 @@ class Cluster:
         started: Callable | None,
     ) -> None:
         """One attempt of a task, as KFP's launcher does it. Raises TaskFailed."""
-        pod = self.folder / "pod"  # always the same path, as in a container
-        shutil.rmtree(pod, ignore_errors=True)
         pod.mkdir(parents=True)
         outputs = given["outputs"]
         place = outputs.pop("place")
@@ -270,17 +190,25 @@ class Cluster:
             (stage(pod, place) if self.newest else pod / "tmp" / "kfp_outputs") / "output_metadata.json"
         )
         outputs["parameters"] = {key: {"outputFile": str(pod / "tmp" / key)} for key in outputs["parameters"]}
+        for key, definition in component.get("inputDefinitions", {}).get("parameters", {}).items():
+            if "defaultValue" in definition:
+                given["inputs"]["parameterValues"].setdefault(key, definition["defaultValue"])
+        if not self.newest:
+            for value in given["inputs"]["artifacts"].values():
+                for one in value["artifacts"]:
+                    one["type"] = {"instanceSchema": ""}
         result.given = copy.deepcopy(given)
         for value in given["inputs"]["artifacts"].values():
             for one in value["artifacts"]:
                 if one["uri"].split("://")[0] in SCHEMES:  # others are "not recognized" and skipped
-                    copy_all(self.path(one["uri"]), stage(pod, one["uri"]))
+                    with copying("download input artifact", one["uri"]):
+                        self.store.download(one["uri"], stage(pod, one["uri"]))
         for value in outputs["artifacts"].values():
             for one in value["artifacts"]:
                 stage(pod, one["uri"]).parent.mkdir(parents=True, exist_ok=True)
         if not container.get("command"):
             raise TaskFailed("the container has no command: the launcher would execute the first argument")
-        command = [fill(part, given) for part in (*container["command"], *container.get("args", []))]
+        command = [fill(part, given, pod) for part in (*container["command"], *container.get("args", []))]
         environment = os.environ | {"PATH": f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         environment |= self.environment
         environment |= {one["name"]: one["value"] for one in container.get("env", [])}
@@ -342,7 +270,8 @@ class Cluster:
                     f"failed to upload output artifact {key!r}: the URI {one['uri']} is of another bucket"
                 )
             else:
-                copy_all(stage(pod, one["uri"]), self.path(one["uri"]))
+                with copying("upload output artifact", one["uri"]):
+                    self.store.upload(stage(pod, one["uri"]), one["uri"])
             result.outputs[key] = self._record(key, one)
 
     def _record(self, key: str, one: dict) -> dict:
@@ -363,10 +292,6 @@ class Cluster:
         (key,) = component["outputDefinitions"]["artifacts"]
         one = {"uri": uri, "type": importer["typeSchema"], "metadata": importer.get("metadata", {})}
         return {key: self._record(key, one)}
-
-
-class TaskFailed(Exception):
-    """An attempt of a task failed, or the task could not start."""
 
 
 def stored(value: object) -> object:
@@ -399,15 +324,23 @@ def fingerprint(inputs: dict, outputs: dict, container: dict) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 
-def fill(text: str, given: dict) -> str:
+def fill(text: str, given: dict, pod: pathlib.Path) -> str:
     """An argument with its placeholders replaced."""
-    text = text.replace("{{$}}", json.dumps(given))
+    if "{{$" not in text:
+        return text
+    text = text.replace("{{$}}", json.dumps(specs.plain_numbers(given)))
     for name, value in given["inputs"]["parameterValues"].items():
-        shown = value if isinstance(value, str) else json.dumps(value)
+        shown = value if isinstance(value, str) else json.dumps(specs.plain_numbers(value))
         text = text.replace(f"{{{{$.inputs.parameters['{name}']}}}}", shown)
+    for name, value in given["outputs"]["parameters"].items():
+        text = text.replace(f"{{{{$.outputs.parameters['{name}'].output_file}}}}", value["outputFile"])
     for side in ("inputs", "outputs"):
         for name, value in given[side]["artifacts"].items():
-            text = text.replace(f"{{{{$.{side}.artifacts['{name}'].uri}}}}", value["artifacts"][0]["uri"])
+            for one in value["artifacts"][:1]:
+                text = text.replace(f"{{{{$.{side}.artifacts['{name}'].uri}}}}", one["uri"])
+                if one["uri"].split("://")[0] in SCHEMES:
+                    path = str(stage(pod, one["uri"]))
+                    text = text.replace(f"{{{{$.{side}.artifacts['{name}'].path}}}}", path)
     return text
 
 
@@ -419,14 +352,10 @@ def stage(pod: pathlib.Path, uri: str) -> pathlib.Path:
     return pod / SCHEMES[scheme] / key
 
 
-def copy_all(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Copies files as an object store does: empty folders do not exist, and nothing is no error."""
-    if source.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    elif source.is_dir():
-        for file in source.rglob("*"):
-            if file.is_file():
-                place = target / file.relative_to(source)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, place)
+@contextlib.contextmanager
+def copying(what: str, uri: str) -> Iterator[None]:
+    """Turns an error of the object store into the launcher's."""
+    try:
+        yield
+    except OSError as problem:
+        raise TaskFailed(f"failed to {what} {uri}: {problem}") from None

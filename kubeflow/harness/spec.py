@@ -10,7 +10,10 @@ from typing import Any
 
 import yaml
 from google.protobuf import json_format
+from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
+
+from . import cel
 
 ARGO_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
 RETRY = ("maxRetryCount", "backoffDuration", "backoffFactor", "backoffMaxDuration")
@@ -21,13 +24,10 @@ KINDS = {
     "BOOLEAN": bool,
     "LIST": list,
     "STRUCT": dict,
+    "TASK_FINAL_STATUS": dict,
 }
-# The fields of kfp-kubernetes' KubernetesExecutorConfig that the harness knows.
-PLATFORM = {
-    "activeDeadlineSeconds", "configMapAsEnv", "configMapAsVolume", "emptyDirMounts", "enabledSharedMemory",
-    "fieldPathAsEnv", "genericEphemeralVolume", "imagePullPolicy", "imagePullSecret", "nodeAffinity", "nodeSelector",
-    "podAffinity", "podMetadata", "pvcMount", "secretAsEnv", "secretAsVolume", "tolerations",
-}  # fmt: skip
+# Images that stand for what KFP's driver does itself.
+BY_DRIVER = ("argostub/createpvc", "argostub/deletepvc")
 
 
 class Refused(ValueError):
@@ -95,11 +95,28 @@ def parameters(pipeline: Pipeline, given: Mapping[str, object]) -> dict[str, obj
         elif not definition.get("isOptional"):
             raise Refused(f"the parameter {name} has neither a value nor a default")
         else:
+            values[name] = None
             continue
-        kind = KINDS.get(definition["parameterType"], object)
-        if not isinstance(values[name], kind) or (isinstance(values[name], bool) and kind is not bool):
+        if not fits(values[name], definition["parameterType"]):
             raise Refused(f"the parameter {name} is {values[name]!r}, not {definition['parameterType']}")
     return values
+
+
+def fits(value: object, kind: str) -> bool:
+    """Whether a value is of a parameter type."""
+    found = KINDS.get(kind, object)
+    return isinstance(value, found) and not (isinstance(value, bool) and kind.startswith("NUMBER"))
+
+
+def plain_numbers(value: Any) -> Any:
+    """A value as KFP writes it into JSON: 3.0 is 3."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [plain_numbers(part) for part in value]
+    if isinstance(value, dict):
+        return {key: plain_numbers(part) for key, part in value.items()}
+    return value
 
 
 def order(dag: Mapping[str, Any]) -> list[str]:
@@ -121,7 +138,8 @@ def producers(task: Mapping[str, Any]) -> Iterator[str]:
     yield from task.get("dependentTasks", [])
     inputs = task.get("inputs", {})
     for value in inputs.get("artifacts", {}).values():
-        yield value["taskOutputArtifact"]["producerTask"]
+        if "taskOutputArtifact" in value:
+            yield value["taskOutputArtifact"]["producerTask"]
     for value in inputs.get("parameters", {}).values():
         if "taskOutputParameter" in value:
             yield value["taskOutputParameter"]["producerTask"]
@@ -145,8 +163,10 @@ def _platform(documents: list) -> dict[str, dict]:
     if kind != "kubernetes":
         raise Refused(f"an unknown platform: {kind}")
     for label, found in executors.items():
-        if unknown := found.keys() - PLATFORM:
-            raise Refused(f"{label}: unknown fields in the platform spec: {sorted(unknown)}")
+        try:
+            json_format.ParseDict(found, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+        except json_format.ParseError as problem:
+            raise Refused(f"{label}: not a KubernetesExecutorConfig: {problem}") from None
     return executors
 
 
@@ -156,8 +176,8 @@ def _check_dag(pipeline: Pipeline, dag: Mapping[str, Any], inputs: Mapping[str, 
     for name, task in dag["tasks"].items():
         if not ARGO_NAME.fullmatch(name):
             raise Refused(f"{name}: Argo allows only letters, digits and - in the name of a task")
-        if "iterator" in task or "artifactIterator" in task or "parameterIterator" in task:
-            raise Refused(f"{name}: loops are not executed here")
+        if "artifactIterator" in task:
+            raise Refused(f"{name}: artifact iterator not implemented")
         try:
             component = pipeline.component(task)
         except KeyError:
@@ -169,22 +189,47 @@ def _check_dag(pipeline: Pipeline, dag: Mapping[str, Any], inputs: Mapping[str, 
                 )
             if "runtimeValue" in value and "constant" not in value["runtimeValue"]:
                 raise Refused(f"{name}: param runtime value spec not implemented: {json.dumps(value)}")
+            if "{{$.workspace_path}}" in str(value):
+                raise Refused(f"{name}: workspaces are not executed here")
+        _check_order(dag, name, task)
+        if condition := task.get("triggerPolicy", {}).get("condition"):
+            try:
+                cel.parse(condition)
+            except cel.CelError as problem:
+                raise Refused(f"{name}: {problem}") from None
         if "retryPolicy" in task and any(key not in task["retryPolicy"] for key in RETRY):
             raise Refused(f"{name}: retryPolicy needs all of {', '.join(RETRY)}")
         if "dag" in component:
             inner = component.get("inputDefinitions", {}).get("parameters", {})
             _check_dag(pipeline, component["dag"], inner)
             continue
+        if "parameterIterator" in task:
+            raise Refused(f"{name}: loops over anything but a DAG are not executed here")
+        if any(one["parameterType"] == "TASK_CONFIG" for one in _parameters(component)):
+            raise Refused(f"{name}: inputs of the type TASK_CONFIG are not executed here")
         try:
             executor = pipeline.executor(component)
         except KeyError:
             raise Refused(f"{name}: executor not found in deployment config") from None
         if not executor.keys() & {"container", "importer"}:
             raise Refused(f"{name}: non-container and non-importer executor not implemented")
-        if "condition" in task.get("triggerPolicy", {}):
-            if "importer" in executor:
-                raise Refused(f"{name}: triggerPolicy.condition on importer task is not supported")
-            raise Refused(f"{name}: conditions are not executed here")
+        if "condition" in task.get("triggerPolicy", {}) and "importer" in executor:
+            raise Refused(f"{name}: triggerPolicy.condition on importer task is not supported")
+        if executor.get("container", {}).get("image") in BY_DRIVER:
+            raise Refused(f"{name}: volumes that the pipeline itself makes are not made here")
         if "lifecycle" in executor.get("container", {}):
             raise Refused(f"{name}: lifecycle hooks never run on open-source KFP; ExampleGen would find no data")
     order(dag)
+
+
+def _parameters(component: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from component.get("inputDefinitions", {}).get("parameters", {}).values()
+
+
+def _check_order(dag: Mapping[str, Any], name: str, task: Mapping[str, Any]) -> None:
+    """Argo runs an exit task as a hook of another one, outside of the DAG."""
+    if is_exit(task) and len(task.get("dependentTasks", [])) != 1:
+        raise Refused(f"{name}: an exit task that waits for several tasks, or for none, is not executed here")
+    for producer in producers(task):
+        if not is_exit(task) and producer in dag["tasks"] and is_exit(dag["tasks"][producer]):
+            raise Refused(f"{name}: it waits for the exit task {producer}, which is not part of the DAG")
