@@ -7,7 +7,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup lint format lock clean
+.PHONY: help run test bench setup lint format lock clean
 
 help: ## list the targets
 	@echo "Usage: make TARGET [ARGS='...'] [PYTHON=/path/to/python3.11] [GPU=1]"
@@ -21,6 +21,9 @@ run: setup ## run the pipeline: alexnet run $(ARGS)
 
 test: setup ## run the tests: pytest $(ARGS)
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: setup ## measure speed and accuracy, as ratios to other ways: python -m benchmarks $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 setup: ## make .venv from the lock, unless it is up to date
 	@$(find-python) && "$$python" -m environment.bootstrap $(if $(filter-out 0 no,$(GPU)),--gpu)

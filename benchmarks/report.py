@@ -1,0 +1,154 @@
+"""Results of benchmarks as tables in the terminal, and as docs/performance.md with a picture.
+
+    python -m benchmarks.report [FOLDER] [--output FOLDER]
+
+Reads all *.json below the first folder, and writes performance.md and performance.svg into the second. A result holds
+"benchmark" (which script), "machine" (see `machine.describe`) and "tables": a list of {"title", "columns", "rows"},
+all of it text. So every number on the page was written by a script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import statistics
+
+import rich.box
+import rich.console
+import rich.table
+from rich.text import Text
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # told apart by the colour-blind (Okabe, Ito 2008)
+PAGE, PICTURE = "performance.md", "performance.svg"
+
+# Title and preface of each script's part of the page, in this order.
+PARTS = {
+    "training": (
+        "Accuracy and time of the recipes",
+        "By `python -m benchmarks.training`, from arrays in memory. *to 90 %* and *in all* are seconds of the "
+        "training steps, with compilation and without validation; the percentages are of the validation split.",
+    ),
+    "peers": (
+        "Against other ways to do the same",
+        "By `python -m benchmarks.peers`, all within one run and by turns, each with a warm-up; medians. *ratio* is "
+        "by the clock, *CPU time* the ratio by processor time, which other work on the machine hardly changes. The "
+        "hours of the 227-pixel script are extrapolated from a few steps, not measured.",
+    ),
+    "pipeline": ("The pipeline around the training", "By `python -m benchmarks.pipeline`."),
+    "evaluation": (
+        "Evaluation and report",
+        "By `python -m benchmarks.evaluation`, against plain TFMA with one metric and no slices.",
+    ),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=pathlib.Path, nargs="?", default=pathlib.Path("benchmarks/results"))
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("docs"))
+    asked = parser.parse_args(arguments)
+    results = [json.loads(file.read_text()) for file in sorted(asked.folder.glob("**/*.json"))]
+    if not results:
+        parser.error(f"{asked.folder} holds no *.json: run python -m benchmarks first")
+    asked.output.mkdir(parents=True, exist_ok=True)
+    trainings = [result for result in results if result["benchmark"] == "training"]
+    if trainings:
+        draw(trainings, asked.output / PICTURE)
+    (asked.output / PAGE).write_text(page(results))
+    print(asked.output / PAGE)
+
+
+def show(result: dict) -> None:
+    """Prints the tables of a result."""
+    console = rich.console.Console()
+    for table in result["tables"]:
+        made = rich.table.Table(
+            title=Text(table["title"]), title_justify="left", box=rich.box.SIMPLE, padding=(0, 1, 0, 0)
+        )
+        for at, name in enumerate(table["columns"]):
+            made.add_column(Text(name), justify="right" if at else "left")
+        for row in table["rows"]:
+            made.add_row(*map(Text, row))
+        console.print(made)
+
+
+def page(results: list[dict]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "# Performance",
+        "",
+        "Written by `python -m benchmarks.report` from the results of the scripts in `benchmarks/`; not to be edited "
+        "by hand. `make bench` measures on your machine.",
+        "",
+    ]
+    if not any(result["machine"]["accelerator"] for result in results):
+        lines += ["**No GPU was at hand: nothing here was measured on one.**", ""]
+    for name, (title, preface) in PARTS.items():
+        found = [result for result in results if result["benchmark"] == name]
+        if not found:
+            continue
+        lines += [f"## {title}", "", preface, ""]
+        if name == "training":
+            lines += [f"![Validation accuracy over the seconds of training]({PICTURE})", ""]
+        for result in found:
+            for table in result["tables"]:
+                lines += [f"**{_escaped(table['title'])}**", "", *_markdown(table), ""]
+            lines += [_origin(result["machine"]), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown(table: dict) -> list[str]:
+    rows = [table["columns"], ["---"] + ["---:"] * (len(table["columns"]) - 1), *table["rows"]]
+    return ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _origin(machine: dict) -> str:
+    device = f"{machine['accelerator']}, " if machine["accelerator"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"*{machine['date']}, {device}{machine['cores']} cores of {machine['processor']}, "
+        f"{machine['memory_gib']} GiB, {machine['system']}, load before {machine['load']}; {versions}.*"
+    )
+
+
+def draw(trainings: list[dict], file: pathlib.Path) -> None:
+    """Validation accuracy over training time: a line for each recipe (median of its seeds), each seed paler."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for number, result in enumerate(trainings):
+        colour = COLOURS[number % len(COLOURS)]
+        runs = [run["epochs"] for run in result["runs"]]
+        for epochs in runs:
+            axes.plot(*_curve(epochs), color=colour, alpha=0.3, linewidth=0.8)
+        middle = [
+            {key: statistics.median(epoch[key] for epoch in same) for key in ("seconds", "val_accuracy")}
+            for same in zip(*runs, strict=True)
+        ]
+        device = result["machine"]["accelerator"] or "CPU"
+        axes.plot(*_curve(middle), color=colour, label=f"{result['preset']} on {result['data']}, {device}")
+    for target in trainings[0]["targets"]:
+        axes.axhline(100 * target, color="0.6", linewidth=0.6, linestyle=":")
+        axes.annotate(f"{100 * target:g}", (1.01, 100 * target), xycoords=("axes fraction", "data"), va="center")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlabel("seconds of training")
+    axes.set_ylabel("validation accuracy, %")
+    axes.legend(frameon=False, loc="lower right", fontsize="small")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, metadata={"Date": None})
+
+
+def _curve(epochs: list[dict]) -> tuple[list[float], list[float]]:
+    return [epoch["seconds"] for epoch in epochs], [100 * epoch["val_accuracy"] for epoch in epochs]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""What the benchmarks count, read, compare and write; not what they measure."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+from conftest import CLASSES, batches, write_folder
+
+from benchmarks import arrays, guard, machine, pipeline, report, training
+from components import images
+from pipeline.errors import UserError
+from pipeline.settings import Model
+from trainer import model
+
+
+def test_a_network_has_the_arithmetic_of_the_paper():
+    network = model.build(Model(variant="paper", input_size=227, width=1, normalization="none"), 1000, 227)
+    convolutions = (
+        55**2 * 11**2 * 3 * 96 + 27**2 * 5**2 * 96 * 256 + 13**2 * 3**2 * (256 * 384 + 384 * 384 + 384 * 256)
+    )
+    dense = 9216 * 4096 + 4096 * 4096 + 4096 * 1000
+    assert training.flops(network) == 2 * (convolutions + dense)
+    assert training.flops(network) == pytest.approx(2 * 1.135e9, rel=0.01)
+
+
+def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_has_it():
+    epochs = [{"seconds": s, "val_accuracy": a} for s, a in ((2.0, 0.5), (4.0, 0.8), (6.0, 0.7), (8.0, 0.9))]
+    assert training.seconds_to(epochs, 0.8) == 4.0
+    assert training.seconds_to(epochs, 0.95) is None
+
+
+def test_the_share_of_the_peak_needs_a_known_device():
+    run = {"images_per_second": 100_000.0, "flops_per_image": 3_120_000_000}
+    assert training.peak_share(run, 312.0) == pytest.approx(1.0)
+    assert training.peak_share(run, None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.0),
+        ("NVIDIA H100 PCIe", 756.0),
+        ("NVIDIA A100-SXM4-80GB", 312.0),
+        ("Tesla T4", 65.0),
+        ("NVIDIA L40S", None),
+        (None, None),
+    ],
+)
+def test_peaks_are_known_by_the_name_of_the_device(name, peak):
+    assert machine.peak_tflops(name) == peak
+
+
+@pytest.mark.parametrize("kind", ["python_folder", "binary_folder"])
+def test_archives_are_read_and_split_as_the_pipeline_does(request, kind):
+    data = arrays.load(str(request.getfixturevalue(kind)), validation_share=0.5)
+    made = batches()
+    pixels = [row.reshape(3, 32, 32).transpose(1, 2, 0) for name in sorted(made)[:5] for row in made[name][1]]
+    held_out = [images.share_of(images.check(np.ascontiguousarray(image))[1]) < 0.5 for image in pixels]
+    assert 20 < sum(held_out) < 80
+    np.testing.assert_array_equal(data.validation.images, np.stack(pixels)[held_out])
+    np.testing.assert_array_equal(data.train.images, np.stack(pixels)[~np.array(held_out)])
+    np.testing.assert_array_equal(data.test.labels, made["test_batch"][0])
+    assert data.classes == len(CLASSES)
+    mean, variance = data.statistics()
+    np.testing.assert_allclose(mean, data.train.images.mean(axis=(0, 1, 2)))
+    np.testing.assert_allclose(variance, data.train.images.var(axis=(0, 1, 2), dtype=np.float64))
+
+
+def test_drawn_shapes_are_those_of_the_data_set():
+    data = arrays.load("shapes10", 40)
+    assert (len(data.train) + len(data.validation), len(data.test), data.classes) == (40, 40, 10)
+
+
+def test_an_npz_file_is_read_without_objects(tmp_path):
+    pixels = np.arange(10 * 4 * 4 * 3).reshape(10, 4, 4, 3).astype(np.uint8)
+    labels = np.arange(10)[:, None] % 3
+    good = {"x_train": pixels, "y_train": labels, "x_test": pixels[:4], "y_test": labels[:4]}
+    np.savez(tmp_path / "good.npz", **good)
+    data = arrays.load(str(tmp_path / "good.npz"))
+    assert (len(data.train) + len(data.validation), data.classes) == (10, 3)
+    assert data.test.labels.tolist() == [0, 1, 2, 0]
+    for name, change in (
+        ("objects", {"y_test": np.array([object()] * 4)}),
+        ("floats", {"x_train": pixels / 255}),
+        ("short", {"y_train": labels[:9]}),
+    ):
+        np.savez(tmp_path / f"{name}.npz", **(good | change))
+        with pytest.raises(UserError, match=name):
+            arrays.load(str(tmp_path / f"{name}.npz"))
+
+
+def test_images_of_several_sizes_are_refused(tmp_path):
+    with pytest.raises(UserError, match="one size"):
+        arrays.load(str(write_folder(tmp_path / "pets")))
+    with pytest.raises(UserError, match="neither"):
+        arrays.load("cifar10")
+
+
+def test_the_guard_allows_the_tolerance_and_no_more():
+    kept, tolerance = {"a": 2.0, "b": 10.0, "c": 1.0, "d": 1.0}, {"": 0.1, "b": 0.5}
+    rows = guard.compare(kept, {"a": 1.81, "b": 5.01, "c": 0.89, "e": 7.0}, tolerance)
+    assert [(row[0], row[-1]) for row in rows] == [("a", ""), ("b", ""), ("c", "worse"), ("d", "missing")]
+    assert guard.compare({"a": 1.0}, {"a": float("nan")}, tolerance)[0][-1] == "worse"
+
+
+def test_the_guard_ends_with_a_status(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(guard, "BASELINE", tmp_path / "baseline.json")
+    guard.BASELINE.write_text(json.dumps({"tolerance": {"": 0.2}, "ratios": {"input / fit": 20.0}}))
+    measured = tmp_path / "measured.json"
+    measured.write_text(json.dumps({"ratios": {"input / fit": 12.0}, "machine": {"cores": 2}}))
+    assert guard.main(["--measured", str(measured)]) == 1
+    assert "worse" in capsys.readouterr().out
+    assert guard.main(["--measured", str(measured), "--store"]) == 0
+    assert guard.main(["--measured", str(measured)]) == 0
+    assert json.loads(guard.BASELINE.read_text())["tolerance"] == {"": 0.2}
+
+
+def test_the_kept_baseline_is_one_of_the_ratios_that_are_measured():
+    kept = json.loads(guard.BASELINE.read_text())
+    assert kept["ratios"]
+    assert set(kept["tolerance"]) <= {"", *kept["ratios"]}
+
+
+def test_growth_is_of_the_processor_time_above_what_any_command_costs(tmp_path, capsys):
+    def cost(processor):
+        return [pipeline.Cost(2 * processor, processor, 900, {"Trainer": 1.0, "Pusher": 0.5})]
+
+    costs = {
+        **{node: {1_000: cost(5.0), 4_000: cost(8.0)} for node in pipeline.NODES},
+        pipeline.FLOOR: {1_000: cost(4.0), 4_000: cost(4.0)},
+        "whole run": {1_000: cost(10.0), 4_000: cost(30.0)},
+    }
+    target = tmp_path / "pipeline.json"
+    asked = argparse.Namespace(images=[1_000, 4_000], repeats=1, json=str(target))
+    pipeline.write(asked, "shapes10", result("pipeline")["machine"], costs)
+    written = json.loads(target.read_text())
+    assert set(written["growth"].values()) == {1.0}  # 1 s above the floor for 1,000 images, 4 s for 4,000
+    assert written["around_trainer"] == {"1000": 19.0, "4000": 59.0}
+    assert ["all but Trainer", "19.0", "59.0"] in written["tables"][3]["rows"]
+    assert "all but Trainer" in capsys.readouterr().out
+    assert "all but Trainer | 19.0 | 59.0" in report.page([written])
+
+
+def result(name, **further):
+    about = {"accelerator": None, "cores": 2, "processor": "A | B", "memory_gib": 24.0, "system": "Linux"}
+    about |= {"load": 0.1, "date": "2026-11-22", "versions": {"keras": "3.15.1"}}
+    tables = [{"title": f"of <{name}>", "columns": ["what", "images/s"], "rows": [["a|b", "1,234"]]}]
+    return {"benchmark": name, "machine": about, "tables": tables, **further}
+
+
+def test_the_page_holds_what_the_results_hold(tmp_path):
+    epochs = [{"seconds": 1.0 + e, "val_accuracy": 0.5 + e / 10} for e in range(3)]
+    trained = result("training", runs=[{"epochs": epochs}] * 2, preset="shapes10", data="shapes10", targets=[0.7734])
+    for number, content in enumerate((trained, result("peers"))):
+        (tmp_path / f"{number}.json").write_text(json.dumps(content))
+    report.main([str(tmp_path), "--output", str(tmp_path / "docs")])
+    text = (tmp_path / "docs" / report.PAGE).read_text()
+    assert "| a\\|b | 1,234 |" in text
+    assert "**of &lt;peers>**" in text
+    assert "No GPU was at hand" in text
+    assert text.count("keras 3.15.1") == 2
+    assert text.index("Accuracy and time") < text.index("Against other ways")
+    assert "<svg" in (tmp_path / "docs" / report.PICTURE).read_text()
+    with pytest.raises(SystemExit):
+        report.main([str(tmp_path / "docs")])
