@@ -62,8 +62,11 @@ def test_pushes_at_once_all_succeed_and_readers_never_see_half(models, tmp_path)
                 assert len(files) == 1 + 50 + 1  # the graph, the variables, the record of the push
             seen = max(seen, len(found))
         pushed = {process.stdout.readline().strip() for process in processes}
-        assert pushed == {str(version) for version in baseline.versions(str(serving / str(number)))}
-        assert len(pushed) == 2
+        versions = baseline.versions(str(serving / str(number)))
+        assert pushed == {str(version) for version in versions}
+        contents = [(serving / str(number) / str(version) / "saved_model.pb").read_text() for version in versions]
+        # The second push of a model finds the first, unless the other model came between them.
+        assert [model[0] for model in contents] in (["a", "b"], ["b", "a"], ["a", "b", "a"])
         assert not list((serving / str(number)).glob(".incoming-*"))
     for process in processes:
         process.communicate()
