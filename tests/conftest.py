@@ -93,6 +93,16 @@ def pack(folder, archive):
 
 
 @pytest.fixture
+def model(tmp_path):
+    """A folder with the files of a SavedModel, as far as pushing them goes."""
+    folder = tmp_path / "model"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / "variables" / "variables.index").write_bytes(b"weights")
+    return folder
+
+
+@pytest.fixture
 def image_folder(tmp_path):
     return write_folder(tmp_path / "pets")
 

@@ -25,15 +25,6 @@ def keys(s3, prefix=""):
     return [one["Key"] for one in s3.list_objects_v2(Bucket="bucket", Prefix=prefix).get("Contents", [])]
 
 
-@pytest.fixture
-def model(tmp_path):
-    folder = tmp_path / "model"
-    (folder / "variables").mkdir(parents=True)
-    (folder / "saved_model.pb").write_bytes(b"graph")
-    (folder / "variables" / "variables.index").write_bytes(b"weights")
-    return folder
-
-
 # Listing and copying
 
 

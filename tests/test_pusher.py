@@ -10,15 +10,6 @@ from kubeflow import baseline
 from pipeline.errors import UserError
 
 
-@pytest.fixture
-def model(tmp_path):
-    folder = tmp_path / "model"
-    (folder / "variables").mkdir(parents=True)
-    (folder / "saved_model.pb").write_bytes(b"graph")
-    (folder / "variables" / "variables.index").write_bytes(b"weights")
-    return folder
-
-
 def test_a_version_is_a_complete_copy(model, tmp_path):
     path, version = pusher.push(str(model), str(tmp_path / "serving"))
     assert path == str(tmp_path / "serving" / version)
