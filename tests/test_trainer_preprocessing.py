@@ -1,7 +1,6 @@
 """From raw examples to batches: Transform with real Beam, the summary, the input pipeline."""
 
 import io
-import math
 
 import apache_beam as beam
 import numpy as np
@@ -259,8 +258,15 @@ def test_evaluation_sees_every_example_once_in_order(numbered):
     dataset = input.evaluation_dataset(numbered, image_size=4, batch_size=5)
     labels = [labels.numpy().tolist() for _, labels in dataset]
     assert [label for batch in labels for label in batch] == list(range(23))
-    assert [len(batch) for batch in labels] == [5, 5, 5, 5, 3]
-    assert dataset.cardinality() == math.ceil(23 / 5)
+    assert [len(batch) for batch in labels] == [4, 4, 4, 4, 4, 3]
+    assert dataset.cardinality() == 6
+
+
+@pytest.mark.parametrize("examples", [1, 3, 21, 257, 5000, 5016])
+def test_no_batch_of_the_evaluation_is_nearly_empty(examples):
+    size = input.even_batch(examples, 256)
+    assert 128 <= size <= 256
+    assert examples < 128 or (examples % size or size) >= 0.95 * size
 
 
 def test_an_empty_validation_split_is_refused(tmp_path):

@@ -67,7 +67,7 @@ def training_dataset(
 def evaluation_dataset(files: Sequence[str], image_size: int, batch_size: int) -> tf.data.Dataset:
     """Every example once, in the order of the files; the arguments and elements are those of `training_dataset`.
 
-    The last batch is smaller if the examples do not divide by batch_size.
+    Batches are of `even_batch(...)` examples, the last one of what is left.
 
     Raises:
         UserError: there is no example.
@@ -75,9 +75,18 @@ def evaluation_dataset(files: Sequence[str], image_size: int, batch_size: int) -
     examples = sum(1 for _ in records(files))
     if not examples:
         raise UserError("The validation split is empty: raise data.validation_share.")
+    batch_size = even_batch(examples, batch_size)
     stored = _read(files, image_size, _fits(examples, image_size)).unbatch()
     batches = stored.batch(batch_size).prefetch(tf.data.AUTOTUNE)
     return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(examples / batch_size)))
+
+
+def even_batch(examples: int, most: int) -> int:
+    """The size from half of `most` to `most` that leaves the fullest last batch.
+
+    Of a small last batch some of several devices would get nothing, where TensorFlow stops.
+    """
+    return max(range(math.ceil(most / 2), most + 1), key=lambda size: (((examples - 1) % size + 1) / size, size))
 
 
 def records(files: Sequence[str]) -> tf.data.TFRecordDataset:
