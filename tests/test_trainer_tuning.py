@@ -131,6 +131,29 @@ def test_the_same_seed_tries_the_same_and_keeps_to_the_space(ask, monkeypatch):
         assert (recipe.epochs, recipe.momentum) == (1, toy.recipe().momentum)
 
 
+@pytest.mark.parametrize("algorithm", ["random", "bayesian", "hyperband"])
+def test_the_recipe_of_the_settings_is_tried_first(ask, algorithm, monkeypatch):
+    asked = stub([0.1] * 3, monkeypatch)
+    searched(ask(algorithm=algorithm, trials=3, space={**SPACE, "training.learning_rate": [0.01, 0.9, "log"]}))
+    set_values = (toy.MODEL.dropout, toy.recipe().learning_rate, toy.recipe().flip)
+    tried = [(model.dropout, recipe.learning_rate, recipe.flip) for model, recipe in asked]
+    assert tried[0] == set_values
+    assert set_values not in tried[1:]
+
+
+def test_a_recipe_outside_of_the_space_is_not_tried(ask, monkeypatch):
+    asked = stub([0.1] * 2, monkeypatch)
+    searched(ask(space={"training.shift": [3, 4]}, trials=2))
+    assert {recipe.shift for _, recipe in asked} == {3, 4}
+
+
+def test_several_workers_are_refused(ask, monkeypatch):
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(UserError, match="names 2 workers"):
+        tuning.tuner_fn(ask())
+
+
 @pytest.mark.parametrize(("algorithm", "trials"), [("bayesian", 6), ("hyperband", 14)])
 def test_the_other_algorithms_find_the_better_half(ask, algorithm, trials, monkeypatch):
     asked = []

@@ -24,7 +24,7 @@ from tfx.components.tuner.component import TunerFnResult
 from pipeline.errors import UserError
 from pipeline.events import emit
 from pipeline.settings import Training, Tuner
-from trainer import features, input, run, summary, training
+from trainer import features, hardware, input, run, summary, training
 from trainer.callbacks import Diverged
 from trainer.summary import DataSummary
 
@@ -45,8 +45,12 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     "code": a hash of the code}.
 
     Raises:
-        UserError: tuner.share leaves no example; see also `summary.read_summary`.
+        UserError: tuner.share leaves no example, or TF_CONFIG names several workers; see also `summary.read_summary`.
     """
+    if hardware.workers() > 1:
+        raise UserError(
+            f"TF_CONFIG names {hardware.workers()} workers, but a search trains on one: start Tuner without it."
+        )
     settings = Tuner(**fn_args.custom_config["tuner"])
     data = summary.read_summary(fn_args.transform_graph_path)
     folder = run.working_folder(fn_args) or pathlib.Path(tempfile.mkdtemp(prefix="search-"))
@@ -94,7 +98,9 @@ class Search(base_tuner.BaseTuner):
         self._settings, self._config, self._folder = settings, config, folder
         self._data = data, train_files, eval_files
         super().__init__(
-            oracle(settings, Training(**config["training"]).seed), directory=str(folder), project_name=self.PROJECT
+            oracle(settings, Training(**config["training"]).seed, as_set(settings, config)),
+            directory=str(folder),
+            project_name=self.PROJECT,
         )
         self.oracle.verbose = 0  # its table is for a terminal
 
@@ -168,23 +174,64 @@ class Search(base_tuner.BaseTuner):
         return [trial.score for trial in self.oracle.trials.values() if trial.status == done]
 
 
-def oracle(settings: Tuner, seed: int) -> keras_tuner.Oracle:
-    """What chooses the values of the trials."""
+class KnownFirst:
+    """Makes the first trial of an oracle, which this class goes before, one with known values."""
+
+    def __init__(self, known: Mapping[str, object], **options: object) -> None:
+        """
+        Args:
+            known: the values; none leaves the first trial to the oracle.
+            **options: of the oracle.
+        """
+        super().__init__(**options)
+        self._known = dict(known)
+
+    def populate_space(self, trial_id: str) -> dict[str, object]:
+        """See keras_tuner.Oracle."""
+        is_first = not self.trials
+        chosen = super().populate_space(trial_id)
+        if is_first:
+            chosen["values"].update(self._known)
+        return chosen
+
+
+class RandomSearch(KnownFirst, keras_tuner.oracles.RandomSearchOracle):
+    """Values at random."""
+
+
+class Bayesian(KnownFirst, keras_tuner.oracles.BayesianOptimizationOracle):
+    """Values where a Gaussian process of the trials so far promises most."""
+
+
+class Hyperband(KnownFirst, keras_tuner.oracles.HyperbandOracle):
+    """Many short trials, of which the better ones get longer."""
+
+
+def oracle(settings: Tuner, seed: int, known: Mapping[str, object]) -> keras_tuner.Oracle:
+    """What chooses the values of the trials, the first of which has those of `known`."""
     options = {
+        "known": known,
         "objective": OBJECTIVE,
         "hyperparameters": space(settings),
         "seed": seed + 1,  # 0 would be another one each time
         "max_consecutive_failed_trials": settings.trials + 1,  # a wide space may hold many that diverge
     }
     if settings.algorithm == "hyperband":
-        made = keras_tuner.oracles.HyperbandOracle(max_epochs=settings.epochs, hyperband_iterations=None, **options)
+        made = Hyperband(max_epochs=settings.epochs, hyperband_iterations=None, **options)
         made.max_trials = settings.trials
         return made
-    kinds = {
-        "random": keras_tuner.oracles.RandomSearchOracle,
-        "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
-    }
-    return kinds[settings.algorithm](max_trials=settings.trials, **options)
+    return {"random": RandomSearch, "bayesian": Bayesian}[settings.algorithm](max_trials=settings.trials, **options)
+
+
+def as_set(settings: Tuner, config: Mapping[str, Mapping]) -> dict[str, object]:
+    """What the settings say of all that is searched; nothing if the space does not hold it."""
+    found = {}
+    for key, (*values, kind) in settings.space.items():
+        group, _, name = key.partition(".")
+        found[key] = value = config[group][name]
+        if value not in values if kind == "choice" else not values[0] <= value <= values[1]:
+            return {}
+    return found
 
 
 def space(settings: Tuner) -> keras_tuner.HyperParameters:
