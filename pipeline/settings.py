@@ -78,6 +78,9 @@ class Model(Group):
     variant: Literal["cifar", "paper"] = Field("cifar", description="paper: 11x11/4 stem for 227; cifar: 3x3/1 stem")
     input_size: Size = Field(32, description="side in pixels that the network sees; resized on the device")
     width: float = Field(0.25, gt=0, le=4, description="multiplies the number of filters and of dense units")
+    pools: tuple[typing.Annotated[int, Field(ge=1, le=5)], ...] = Field(
+        (1, 2, 5), max_length=3, description="the convolutions that are followed by a pooling"
+    )
     normalization: Literal["batch", "lrn", "none"] = Field("batch", description="lrn: as published in 2012")
     groups: Literal[1, 2] = Field(1, description="2: the paper's split over two GPUs")
     dropout: float = Field(0.5, ge=0, lt=1, description="of each of the two hidden dense layers")
@@ -90,6 +93,7 @@ class Training(Group):
     epochs: int = Field(8, ge=1, le=10_000)
     batch_size: int = Field(128, ge=1, le=65_536, description="over all devices")
     learning_rate: float = Field(0.1, gt=0, le=10, description="the peak of the one-cycle schedule")
+    muon: float = Field(0.0, ge=0, le=1, description="peak rate of Muon for the hidden kernels; 0: SGD for them, too")
     warmup_share: Share = Field(0.25, description="share of the steps in which the learning rate rises")
     momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on kernels, none on biases and gains")
@@ -111,7 +115,7 @@ class Training(Group):
 
 
 NOT_SEARCHED = {
-    "model.variant", "training.epochs", "training.seed", "training.warm_start", "training.checkpoint",
+    "model.variant", "model.pools", "training.epochs", "training.seed", "training.warm_start", "training.checkpoint",
     "training.cache", "training.jit", "training.steps_per_execution",
 }  # fmt: skip
 
@@ -119,7 +123,12 @@ NOT_SEARCHED = {
 class Tuner(Group):
     """The search for a better recipe before the training (trainer/tuning.py)."""
 
-    trials: int | None = Field(None, ge=1, le=10_000, description="recipes to try; null: no search")
+    trials: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="recipes to try, first the one that is set if the space has it; null: none",
+    )
     algorithm: Literal["random", "bayesian", "hyperband"] = Field("random", description="how Keras Tuner searches")
     epochs: int = Field(3, ge=1, le=10_000, description="of each trial; with hyperband, of the longest ones")
     share: float = Field(1.0, gt=0, le=1, description="of the training examples, for the trials alone")
@@ -303,6 +312,11 @@ class Settings(Group):
         sizes = (self.model.input_size, *self.tuner.space.get("model.input_size", ())[:-1])
         if min(sizes) < smallest:
             raise ValueError(f"model.input_size must be at least {smallest} for model.variant={self.model.variant}")
+        space = self.tuner.space
+        normalizations = {self.model.normalization, *space.get("model.normalization", ())[:-1]}
+        muon = max(self.training.muon, *space.get("training.muon", (0,))[:-1], 0)
+        if muon and (normalizations != {"batch"} or not self.training.momentum):
+            raise ValueError("training.muon needs model.normalization=batch and training.momentum above 0")
         return self
 
     @property

@@ -47,6 +47,7 @@ COMPUTES = """
         "logits": logits,
         "loss": optimization.smoothed_crossentropy(0.1)(np.arange(6) % 3, logits),
         "rates": [schedule(step) for step in range(10)],
+        "orthogonalized": optimization.orthogonalized(ops.convert_to_tensor(np.eye(5, 3, dtype="float32") + 0.1)),
     }
     moved = augmentation.FlipAndShift(seed=1)(images, training=True)
     assert moved.shape == images.shape and not np.array_equal(ops.convert_to_numpy(moved), images)

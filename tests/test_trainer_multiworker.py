@@ -17,7 +17,7 @@ from trainer import hardware
 
 # Without what each worker draws for its own images, so that there is only one right result.
 MODEL = tests.MODEL.model_copy(update={"dropout": 0.0})
-RECIPE = tests.recipe(epochs=2, flip=False, shift=0)
+RECIPE = tests.recipe(epochs=2, flip=False, shift=0, muon=0.02)
 SUMMARY = tests.SUMMARY
 
 TRAIN = """

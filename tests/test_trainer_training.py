@@ -19,6 +19,7 @@ from pipeline import events
 from pipeline.errors import UserError
 from pipeline.settings import Model, Training
 from trainer import checkpoint, hardware, model, optimization, run, tensorboard, training
+from trainer import recipe as recipes
 from trainer.input import evaluation_dataset
 from trainer.summary import DataSummary
 
@@ -97,6 +98,45 @@ def test_only_kernels_decay_and_as_much_as_by_an_l2_penalty():
     assert set(changed) == {"kernel", "bias", "gamma", "beta"}
     assert {name for name, value in changed.items() if value != 1} == {"kernel"}
     np.testing.assert_allclose(1 - changed["kernel"], steps * rate * decay / (1 - momentum), rtol=1e-2)
+
+
+def hidden_kernels(network):
+    return [layer.kernel for layer in network.layers if hasattr(layer, "kernel")][1:-1]
+
+
+def test_muon_steps_in_all_directions_of_hidden_kernels_alone():
+    network = model.build(MODEL, 2, SIZE)
+    schedule, share = optimization.OneCycle(0.5, 10, 0), 0.1
+    settings = recipe(learning_rate=0.5, muon=0.5 * share, weight_decay=0.01)
+    ours, plain = (recipes.optimizer(network, settings.model_copy(update=c), schedule) for c in ({}, {"muon": 0}))
+    random = np.random.default_rng(1)
+    gradients = [random.normal(size=variable.shape).astype(np.float32) for variable in network.trainable_variables]
+    before, results = network.get_weights(), []
+    for optimizer in (ours, plain):
+        network.set_weights(before)
+        optimizer.apply(gradients, network.trainable_variables)
+        results.append([variable.numpy() for variable in network.trainable_variables])
+    network.set_weights(before)
+    hidden = {variable.path for variable in hidden_kernels(network)}
+    assert {path.split("/")[0] for path in hidden} == {"conv2", "conv3", "conv4", "conv5", "fc6", "fc7"}
+    rate = share * float(schedule(0))
+    for variable, gradient, by_muon, by_sgd in zip(network.trainable_variables, gradients, *results, strict=True):
+        if variable.path not in hidden:
+            np.testing.assert_array_equal(by_muon, by_sgd)
+            continue
+        matrix = variable.numpy().reshape(-1, variable.shape[-1])
+        kept = matrix * (matrix.shape[1] ** 0.5 / np.linalg.norm(matrix))
+        left, values, right = np.linalg.svd(gradient.reshape(matrix.shape), full_matrices=False)
+        step = (kept - by_muon.reshape(matrix.shape)) / rate
+        directions = np.einsum("ik,ij,jk->k", left, step, right.T)  # how far along each direction of the gradient
+        assert directions[values > 0.05 * np.linalg.norm(values)].min() > 0.4
+        assert directions.max() < 1.3
+        np.testing.assert_allclose(step, left * directions @ right, atol=1e-3)
+
+
+def test_muon_trains(data, tmp_path):
+    _, records = training.train(MODEL, recipe(muon=0.05), SUMMARY, *data, tmp_path)
+    assert records[-1]["val_accuracy"] > 0.9
 
 
 def test_the_loss_is_cross_entropy_with_smoothed_labels():

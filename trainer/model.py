@@ -29,7 +29,7 @@ def build(
     """A new network with random weights, in the global dtype policy but for its float32 ends.
 
     Args:
-        settings: variant, input size, width, normalization, groups, dropout.
+        settings: variant, input size, width, pools, normalization, groups, dropout.
         num_classes: number of outputs.
         image_size: side in pixels of the images it is given; resized to settings.input_size inside.
         mean: of each colour channel over the training images, in pixels 0 to 255.
@@ -51,12 +51,12 @@ def build(
 
 
 def _paper(parts: _Parts, x: keras.KerasTensor) -> keras.KerasTensor:
-    """As published. The shapes are those of 227 x 227 pixels and width 1."""
-    x = parts.convolution(x, "1", 96, kernel=11, strides=4, padding="valid", respond=True, pool="valid")  # 27 x 27
-    x = parts.convolution(x, "2", 256, kernel=5, grouped=True, respond=True, pool="valid")  # 13 x 13 x 256
-    x = parts.convolution(x, "3", 384, kernel=3)  # 13 x 13 x 384
-    x = parts.convolution(x, "4", 384, kernel=3, grouped=True)  # 13 x 13 x 384
-    x = parts.convolution(x, "5", 256, kernel=3, grouped=True, pool="valid")  # 6 x 6 x 256
+    """As published. The shapes are those of 227 x 227 pixels, width 1 and pools 1, 2 and 5."""
+    x = parts.convolution(x, 1, 96, kernel=11, strides=4, padding="valid", respond=True)  # 27 x 27 x 96
+    x = parts.convolution(x, 2, 256, kernel=5, grouped=True, respond=True)  # 13 x 13 x 256
+    x = parts.convolution(x, 3, 384, kernel=3)  # 13 x 13 x 384
+    x = parts.convolution(x, 4, 384, kernel=3, grouped=True)  # 13 x 13 x 384
+    x = parts.convolution(x, 5, 256, kernel=3, grouped=True)  # 6 x 6 x 256
     x = layers.Flatten(name="flatten")(x)
     x = parts.hidden(x, "fc6", 4096)
     return parts.hidden(x, "fc7", 4096)
@@ -64,11 +64,11 @@ def _paper(parts: _Parts, x: keras.KerasTensor) -> keras.KerasTensor:
 
 def _cifar(parts: _Parts, x: keras.KerasTensor) -> keras.KerasTensor:
     """The same five convolutions and two hidden layers, for small images: nothing is lost at the first layer."""
-    x = parts.convolution(x, "1", 96, kernel=3, respond=True, pool="same")  # 16 x 16 x 96
-    x = parts.convolution(x, "2", 256, kernel=3, grouped=True, respond=True, pool="same")  # 8 x 8 x 256
-    x = parts.convolution(x, "3", 384, kernel=3)  # 8 x 8 x 384
-    x = parts.convolution(x, "4", 384, kernel=3, grouped=True)  # 8 x 8 x 384
-    x = parts.convolution(x, "5", 256, kernel=3, grouped=True, pool="same")  # 4 x 4 x 256
+    x = parts.convolution(x, 1, 96, kernel=3, respond=True)  # 16 x 16 x 96
+    x = parts.convolution(x, 2, 256, kernel=3, grouped=True, respond=True)  # 8 x 8 x 256
+    x = parts.convolution(x, 3, 384, kernel=3)  # 8 x 8 x 384
+    x = parts.convolution(x, 4, 384, kernel=3, grouped=True)  # 8 x 8 x 384
+    x = parts.convolution(x, 5, 256, kernel=3, grouped=True)  # 4 x 4 x 256
     x = layers.Flatten(name="flatten")(x)
     x = parts.hidden(x, "fc6", 768)
     return parts.hidden(x, "fc7", 768)
@@ -85,27 +85,25 @@ class _Parts:
     def convolution(
         self,
         x: keras.KerasTensor,
-        number: str,
+        number: int,
         filters: int,
         kernel: int,
         strides: int = 1,
         padding: str = "same",
         grouped: bool = False,
         respond: bool = False,
-        pool: str | None = None,
     ) -> keras.KerasTensor:
-        """Convolution, normalization, ReLU and, if `pool` names its padding, overlapping max pooling.
+        """Convolution, normalization, ReLU and, where the settings want it, overlapping max pooling.
 
         Args:
             x: [batch, height, width, channels].
-            number: of the layer, for the names.
+            number: of the layer, 1 to 5.
             filters: at width 1.
             kernel: side.
             strides: of the convolution.
             padding: of the convolution.
             grouped: where the paper splits the channels over its two GPUs.
             respond: where the paper normalizes responses.
-            pool: padding of a pooling by 3 x 3 in steps of 2, or None.
         """
         x = layers.Conv2D(
             self._scaled(filters),
@@ -117,7 +115,11 @@ class _Parts:
             kernel_initializer="he_normal",  # the paper's N(0, 0.01) with biases of 1 learns far slower
             name=f"conv{number}",
         )(x)
-        pooling = layers.MaxPooling2D(3, strides=2, padding=pool, name=f"pool{number}") if pool else None
+        pooling = None
+        if number in self._settings.pools:
+            # The paper loses what does not fill a window; small images have nothing to lose.
+            edge = "valid" if self._settings.variant == "paper" else "same"
+            pooling = layers.MaxPooling2D(3, strides=2, padding=edge, name=f"pool{number}")
         if self._batch_norm:
             # Pooled first, a quarter of the values is left to be normalized. ReLU and a normalization with a
             # positive gain do not change which value is the largest, so little else differs.

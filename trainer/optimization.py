@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import keras
 from keras import ops
 
 NOT_DECAYED = ["bias", "beta", "gamma"]  # names of the variables that only shift or scale
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's coefficients: fast at first, singular values of about 0.7 to 1.2
+NEWTON_SCHULZ_STEPS = 3
 
 
 def smoothed_crossentropy(smoothing: float) -> Callable:
@@ -62,3 +64,88 @@ def sgd(
     )
     optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
     return optimizer
+
+
+def muon(
+    learning_rate: keras.optimizers.schedules.LearningRateSchedule,
+    momentum: float,
+    weight_decay: float,
+    share: float,
+    hidden: Collection[keras.Variable],
+) -> Muon:
+    """`sgd` for all variables but the kernels `hidden`, which Muon changes at `share` times the learning rate."""
+    optimizer = Muon(
+        [variable.path for variable in hidden],
+        share,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        nesterov=True,
+        weight_decay=weight_decay / (1 - momentum) or None,
+    )
+    optimizer.exclude_from_weight_decay(var_list=list(hidden), var_names=NOT_DECAYED)
+    return optimizer
+
+
+@keras.saving.register_keras_serializable(package="alexnet")
+class Muon(keras.optimizers.SGD):
+    """Muon for the kernels between the first layer and the last, SGD for everything else.
+
+    Jordan et al.: Muon, an optimizer for hidden layers in neural networks (2024), with details of airbench94_muon.
+    A kernel is a matrix, [inputs, outputs]. Its step is the Nesterov momentum of its gradient with all singular
+    values made nearly equal, so that the directions which the gradient hardly shows are learned, too. The kernel is
+    kept at a norm of 1 for each output, so it needs a batch normalization after it and no decay.
+
+    keras.optimizers.Muon leaves convolutions to AdamW.
+    """
+
+    def __init__(self, hidden: Collection[str], share: float, **kwargs: object) -> None:
+        """
+        Args:
+            hidden: paths of the variables for Muon, each of two dimensions or more, the last one of outputs.
+            share: what part of the learning rate Muon uses.
+            **kwargs: of keras.optimizers.SGD; `momentum`, which must not be 0, is Muon's, too.
+        """
+        super().__init__(**kwargs)
+        self.hidden, self.share = tuple(hidden), share
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        """See keras.optimizers.Optimizer."""
+        super().build(variables)
+        self._muons = tuple(at for at, variable in enumerate(variables) if variable.path in self.hidden)
+
+    def update_step(
+        self, gradient: keras.KerasTensor, variable: keras.Variable, learning_rate: keras.KerasTensor
+    ) -> None:
+        """See keras.optimizers.Optimizer."""
+        at = self._get_variable_index(variable)
+        if at not in self._muons:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        momentum = self.momentums[at]
+        self.assign(momentum, self.momentum * momentum + gradient)
+        outputs = variable.shape[-1]
+        matrix = ops.reshape(gradient + self.momentum * momentum, [-1, outputs])
+        step = ops.reshape(orthogonalized(matrix), variable.shape)
+        kept = variable * (outputs**0.5 / ops.sqrt(ops.sum(ops.square(variable))))
+        self.assign(variable, kept - ops.cast(learning_rate * self.share, variable.dtype) * step)
+
+    def get_config(self) -> dict:
+        """See keras.optimizers.Optimizer."""
+        return {**super().get_config(), "hidden": self.hidden, "share": self.share}
+
+
+def orthogonalized(matrix: keras.KerasTensor) -> keras.KerasTensor:
+    """The matrix [a, b] with singular values near 1 instead of its own, by Newton and Schulz's iteration.
+
+    Computed in bfloat16 where the global dtype policy does so, returned in the matrix' dtype.
+    """
+    a, b, c = NEWTON_SCHULZ
+    dtype = "bfloat16" if keras.config.dtype_policy().compute_dtype == "bfloat16" else "float32"
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = ops.transpose(matrix) if tall else matrix  # the products are of the smaller side then
+    x = ops.cast(x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-7), dtype)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        square = ops.matmul(x, ops.transpose(x))
+        x = a * x + ops.matmul(b * square + c * ops.matmul(square, square), x)
+    x = ops.cast(x, matrix.dtype)
+    return ops.transpose(x) if tall else x

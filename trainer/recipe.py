@@ -1,6 +1,7 @@
 """The recipe: a network behind its augmentation, with loss, optimizer and schedule as the settings say.
 
-SGD with Nesterov momentum on a one-cycle schedule. Pure Keras: runs on any Keras backend.
+SGD with Nesterov momentum, or Muon for the hidden kernels, on a one-cycle schedule. Pure Keras: runs on any Keras
+backend.
 """
 
 from __future__ import annotations
@@ -33,20 +34,32 @@ def learner(
         [
             keras.Input(network.input_shape[1:], dtype="uint8"),
             augmentation.FlipAndShift(settings.flip, settings.shift, settings.seed),
-            augmentation.Cutout(settings.cutout, mean_colour(network), settings.seed),
+            # With the same seed the place of the square would follow from the shift.
+            augmentation.Cutout(settings.cutout, mean_colour(network), settings.seed + 1),
             network,
         ],
         classes=network.output_shape[-1],
     )
     schedule = optimization.OneCycle(settings.learning_rate, settings.epochs * steps, settings.warmup_share)
     learner.compile(
-        optimization.sgd(schedule, settings.momentum, settings.weight_decay),
+        optimizer(network, settings, schedule),
         loss=optimization.smoothed_crossentropy(settings.label_smoothing),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         jit_compile=jit,
         steps_per_execution=steps_per_call,
     )
     return learner
+
+
+def optimizer(
+    network: keras.Model, settings: Training, schedule: keras.optimizers.schedules.LearningRateSchedule
+) -> keras.optimizers.Optimizer:
+    """What changes the network's weights."""
+    if not settings.muon:
+        return optimization.sgd(schedule, settings.momentum, settings.weight_decay)
+    _, *hidden, _ = (layer.kernel for layer in network.layers if hasattr(layer, "kernel"))
+    share = settings.muon / settings.learning_rate
+    return optimization.muon(schedule, settings.momentum, settings.weight_decay, share, hidden)
 
 
 def mean_colour(network: keras.Model) -> list[float]:
