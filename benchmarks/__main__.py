@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     what = ["--preset", asked.preset, "--data", asked.data]
     scripts = {
         "training": [*what, "--seeds", *asked.seeds],
+        "ablation": [*what, "--epochs", "2", "--seeds", *asked.seeds],
         "peers": what,
         "pipeline": ["--images", "15000", "60000"],
     }

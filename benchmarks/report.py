@@ -27,7 +27,13 @@ PARTS = {
     "training": (
         "Accuracy and time of the recipes",
         "By `python -m benchmarks.training`, from arrays in memory. *to 90 %* and *in all* are seconds of the "
-        "training steps, with compilation and without validation; the percentages are of the validation split.",
+        "training steps, with compilation and without validation; the percentages are of the validation split. *as "
+        "served* is the mean over each image and its mirror image.",
+    ),
+    "ablation": (
+        "What each idea of the recipe is worth",
+        "By `python -m benchmarks.ablation`: the recipe with one thing changed, judged on the validation split. "
+        "*difference* is the mean of the differences within each seed and its standard error, in points.",
     ),
     "peers": (
         "Against other ways to do the same",

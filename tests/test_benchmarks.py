@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from conftest import CLASSES, batches, write_folder
 
-from benchmarks import arrays, guard, machine, pipeline, report, training
+from benchmarks import ablation, arrays, guard, machine, pipeline, report, training
 from components import images
+from pipeline import settings
 from pipeline.errors import UserError
 from pipeline.settings import Model
 from trainer import model
@@ -28,6 +29,33 @@ def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_has_it():
     epochs = [{"seconds": s, "val_accuracy": a} for s, a in ((2.0, 0.5), (4.0, 0.8), (6.0, 0.7), (8.0, 0.9))]
     assert training.seconds_to(epochs, 0.8) == 4.0
     assert training.seconds_to(epochs, 0.95) is None
+
+
+def test_an_idea_is_worth_the_difference_within_each_seed():
+    def run(accuracy, seconds):
+        return {"epochs": [{"val_accuracy": 0.1}, {"val_accuracy": accuracy}], "processor_seconds": seconds}
+
+    runs = {"the recipe": [run(0.80, 10), run(0.84, 30)], "no flips": [run(0.78, 15), run(0.83, 30)]}
+    about = {"preset": "p", "data": "d", "backend": "b", "settings": {"training": {"epochs": 2}}, "runs": runs}
+    made = ablation.table(about)
+    assert made["rows"] == [["the recipe", "82.00 %", "", "1.00"], ["no flips", "80.50 %", "-1.50 ± 0.50", "1.25"]]
+    assert made["title"] == "p on d, 2 epochs, 2 seeds, b"
+
+
+def test_the_ablation_trains_every_change_and_writes_what_it_found(tmp_path, capsys):
+    target = tmp_path / "ablation.json"
+    asked = ["--images", "300", "--epochs", "1", "--set", "model.width=0.1", "--seeds", "1", "--only", "poolings"]
+    ablation.main([*asked, "--json", str(target)])
+    written = json.loads(target.read_text())
+    assert [row[0] for row in written["tables"][0]["rows"]] == ["the recipe", "poolings after 2, 3 and 5"]
+    (recipe,), (changed,) = written["runs"].values()
+    assert changed["flops_per_image"] > 2 * recipe["flops_per_image"]
+    assert "poolings after" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sets", ablation.CHANGES.values(), ids=ablation.CHANGES)
+def test_every_idea_changes_the_settings(sets):
+    assert settings.load("cifar10-fast", sets) != settings.load("cifar10-fast")
 
 
 def test_the_share_of_the_peak_needs_a_known_device():

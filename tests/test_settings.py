@@ -49,6 +49,8 @@ def test_a_space_is_read_with_the_types_of_its_settings_and_survives_a_round_tri
         ("training.epochs", "--set group.key=value"),
         ("training.epochs=[", "not valid YAML"),
         ("model.variant=paper", "model.input_size must be at least 67"),
+        ("model.pools=[2, 6]", "model.pools"),
+        ("model.pools=[1, 2, 3, 4]", "model.pools"),
         ("tuner.trials=0", "tuner.trials=0: input should be greater than or equal to 1"),
         ("tuner.space={}", "name a setting to search"),
         ("tuner.space={training.learning_rte: [0.1, 0.2]}", "did you mean training.learning_rate"),
@@ -67,6 +69,20 @@ def test_a_mistake_is_one_sentence_with_the_way_out(override, said):
         settings.load(overrides=[override])
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["training.muon=0.03", "model.normalization=lrn"],
+        ["training.muon=0.03", "training.momentum=0"],
+        ["training.muon=0.03", "tuner.space={model.normalization: [batch, none]}"],
+        ["tuner.space={training.muon: [0, 0.1]}", "model.normalization=none"],
+    ],
+)
+def test_muon_needs_what_keeps_its_kernels_in_scale(overrides):
+    with pytest.raises(UserError, match=r"^training\.muon needs model\.normalization=batch"):
+        settings.load(overrides=["training.muon=0", *overrides])
 
 
 def test_beam_gets_the_runner_and_its_options_and_by_default_nothing():

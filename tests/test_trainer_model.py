@@ -115,6 +115,17 @@ def test_a_network_to_train_has_the_weights_of_one_to_keep():
     assert {type(layer).__module__.split(".")[0] for layer in kept.layers} == {"keras"}
 
 
+def test_the_settings_say_which_convolutions_are_pooled():
+    network = model.build(Model(width=0.2, pools=(2, 4)), 10, 32)
+    assert [layer.name for layer in network.layers if layer.name.startswith("pool")] == ["pool2", "pool4"]
+    assert network.get_layer("conv2").output.shape[1:3] == (32, 32)
+    assert network.get_layer("flatten").input.shape[1:3] == (8, 8)
+    assert model.build(Model(variant="paper", input_size=67, width=0.1, pools=(3, 4, 5)), 2, 67).output.shape == (
+        None,
+        2,
+    )
+
+
 def test_with_batch_normalization_the_network_pools_first():
     order = [layer.name for layer in model.build(Model(**TINY), 3, 8).layers]
     assert order.index("pool1") < order.index("conv1_bn") < order.index("conv1_relu")
