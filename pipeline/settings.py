@@ -316,7 +316,9 @@ class Settings(Group):
         normalizations = {self.model.normalization, *space.get("model.normalization", ())[:-1]}
         muon = max(self.training.muon, *space.get("training.muon", (0,))[:-1], 0)
         if muon and (normalizations != {"batch"} or not self.training.momentum):
-            raise ValueError("training.muon needs model.normalization=batch and a training.momentum above 0: or set it to 0")
+            raise ValueError(
+                "training.muon needs model.normalization=batch and training.momentum above 0: set it to 0 otherwise"
+            )
         return self
 
     @property
