@@ -1,7 +1,20 @@
 """The recipe: a network behind its augmentation, with loss, optimizer and schedule as the settings say.
 
-SGD with Nesterov momentum, or Muon for the hidden kernels, on a one-cycle schedule. Pure Keras: runs on any Keras
-backend.
+Pure Keras: runs on any Keras backend. What it is made of, by setting, and where that is from:
+
+    model.normalization     batch normalization                 Ioffe, Szegedy 2015
+    model.dropout           dropout of hidden dense layers      Hinton et al. 2012
+    model.mirror            the mean over mirror images         Krizhevsky et al. 2012, section 4.1
+    training.learning_rate  one cycle of SGD's learning rate    Smith, Topin 2017
+    training.warmup_share   its rise                            Goyal et al. 2017
+    training.momentum       Nesterov momentum                   Sutskever et al. 2013
+    training.muon           Muon for the hidden kernels         Jordan et al. 2024
+    training.weight_decay   none on biases and gains            He, T. et al. 2019
+    training.label_smoothing                                    Szegedy et al. 2016
+    training.flip, .shift   mirrored and moved images           Krizhevsky et al. 2012, section 4.1
+    training.cutout         a covered square                    DeVries, Taylor 2017
+
+The weights start as He, K. et al. 2015 have it. What each is worth: docs/performance.md.
 """
 
 from __future__ import annotations
