@@ -64,7 +64,11 @@ def ran(workdir):
         "other recipe": execute(workdir, "training.learning_rate=0.03"),
         "below the floor": execute(workdir, "gates.min_accuracy=1", "training.learning_rate=0.03"),
         "worse than the baseline": execute(
-            workdir, "training.learning_rate=1e-9", "training.epochs=1", "gates.max_accuracy_drop=0"
+            workdir,
+            "training.learning_rate=1e-9",
+            "training.muon=0",
+            "training.epochs=1",
+            "gates.max_accuracy_drop=0",
         ),
         "from Evaluator": execute(workdir, "gates.min_accuracy=0.01", first="Evaluator"),
         "too slow to serve": execute(

@@ -110,24 +110,30 @@ def test_muon_steps_in_all_directions_of_hidden_kernels_alone():
     settings = recipe(learning_rate=0.5, muon=0.5 * share, weight_decay=0.01)
     ours, plain = (recipes.optimizer(network, settings.model_copy(update=c), schedule) for c in ({}, {"muon": 0}))
     random = np.random.default_rng(1)
-    gradients = [random.normal(size=variable.shape).astype(np.float32) for variable in network.trainable_variables]
-    before, results = network.get_weights(), []
+    gradients = [[random.normal(size=v.shape).astype("f4") for v in network.trainable_variables] for _ in range(2)]
+    start, results = network.get_weights(), []
     for optimizer in (ours, plain):
-        network.set_weights(before)
-        optimizer.apply(gradients, network.trainable_variables)
-        results.append([variable.numpy() for variable in network.trainable_variables])
-    network.set_weights(before)
+        network.set_weights(start)
+        seen = []
+        for some in gradients:
+            optimizer.apply(some, network.trainable_variables)
+            seen.append([variable.numpy() for variable in network.trainable_variables])
+        results.append(seen)
     hidden = {variable.path for variable in hidden_kernels(network)}
     assert {path.split("/")[0] for path in hidden} == {"conv2", "conv3", "conv4", "conv5", "fc6", "fc7"}
-    rate = share * float(schedule(0))
-    for variable, gradient, by_muon, by_sgd in zip(network.trainable_variables, gradients, *results, strict=True):
+    rate, momentum = share * float(schedule(1)), settings.momentum
+    ours, plain = (zip(*seen, strict=True) for seen in results)
+    for variable, (first, second), (before, after), (_, by_sgd) in zip(
+        network.trainable_variables, zip(*gradients, strict=True), ours, plain, strict=True
+    ):
         if variable.path not in hidden:
-            np.testing.assert_array_equal(by_muon, by_sgd)
+            np.testing.assert_array_equal(after, by_sgd)
             continue
-        matrix = variable.numpy().reshape(-1, variable.shape[-1])
-        kept = matrix * (matrix.shape[1] ** 0.5 / np.linalg.norm(matrix))
-        left, values, right = np.linalg.svd(gradient.reshape(matrix.shape), full_matrices=False)
-        step = (kept - by_muon.reshape(matrix.shape)) / rate
+        as_matrix = (-1, variable.shape[-1])
+        kept = before * (variable.shape[-1] ** 0.5 / np.linalg.norm(before))
+        step = ((kept - after) / rate).reshape(as_matrix)
+        nesterov = second + momentum * (second + momentum * first)
+        left, values, right = np.linalg.svd(nesterov.reshape(as_matrix), full_matrices=False)
         directions = np.einsum("ik,ij,jk->k", left, step, right.T)  # how far along each direction of the gradient
         assert directions[values > 0.05 * np.linalg.norm(values)].min() > 0.4
         assert directions.max() < 1.3
