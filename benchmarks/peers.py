@@ -107,9 +107,9 @@ def measure(
         small = write_transformed(folder / "small.gz", part, len(part))
         large = write_transformed(folder / "large.gz", data.train, images)
 
-        with hardware.dtype_policy(plan.precision):
+        with model.dtype_policy(plan.precision):
             network = model.build(chosen.model, data.classes, side, *data.statistics(), to_train=True)
-        learner = recipe.learner(network, chosen.training, plan.steps, plan.jit, plan.steps_per_call)
+            learner = recipe.learner(network, chosen.training, plan.steps, plan.jit, plan.steps_per_call)
 
         def ours() -> list[Speed]:
             dataset = training_dataset(small, side, len(part), plan.batch_size, plan.steps, range(EPOCHS), seed=1)

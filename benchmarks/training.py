@@ -89,9 +89,11 @@ def train(chosen: settings.Settings, data: arrays.Arrays, seed: int, test: bool)
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     precision, jit, batch_size, steps, steps_per_call = _plan(training, len(data.train))
-    keras.config.set_dtype_policy(precision)
-    network = model.build(chosen.model, data.classes, data.train.images.shape[1], *data.statistics(), to_train=True)
-    learner = recipe.learner(network, training, steps, jit, steps_per_call)
+    with model.dtype_policy(precision):
+        network = model.build(
+            chosen.model, data.classes, data.train.images.shape[1], *data.statistics(), to_train=True
+        )
+        learner = recipe.learner(network, training, steps, jit, steps_per_call)
     images = steps * batch_size
     records: list[dict] = []
     kept = callbacks.Records(None, training.epochs, images, records, learner.class_counts)

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 from conftest import CLASSES, batches, write_folder
@@ -47,6 +48,7 @@ def test_the_ablation_trains_every_change_and_writes_what_it_found(tmp_path, cap
     ablation.main([*asked, "--json", str(target)])
     written = json.loads(target.read_text())
     assert [row[0] for row in written["tables"][0]["rows"]] == ["the recipe", "poolings after 2, 3 and 5"]
+    assert keras.config.dtype_policy().name == "float32"
     (recipe,), (changed,) = written["runs"].values()
     assert changed["flops_per_image"] > 2 * recipe["flops_per_image"]
     assert "poolings after" in capsys.readouterr().out

@@ -140,6 +140,21 @@ def test_muon_steps_in_all_directions_of_hidden_kernels_alone():
         np.testing.assert_allclose(step, left * directions @ right, atol=1e-3)
 
 
+def test_muon_computes_as_the_network_does():
+    network = model.build(MODEL, 2, SIZE)
+    schedule = optimization.OneCycle(0.5, 10, 0)
+    for policy, expected in (("float32", "float32"), ("mixed_float16", "float32"), ("mixed_bfloat16", "bfloat16")):
+        with model.dtype_policy(policy):
+            made = recipes.optimizer(network, recipe(muon=0.05), schedule)
+        assert made.precision == expected
+        assert optimization.Muon.from_config(made.get_config()).precision == expected
+    matrix = np.random.default_rng(1).normal(size=(40, 8)).astype("f4")
+    exact, rounded = (optimization.orthogonalized(matrix, precision) for precision in ("float32", "bfloat16"))
+    assert rounded.dtype == exact.dtype
+    np.testing.assert_allclose(rounded, exact, atol=0.02)
+    assert not np.array_equal(rounded, exact)
+
+
 def test_muon_trains(data, tmp_path):
     _, records = training.train(MODEL, recipe(muon=0.05), SUMMARY, *data, tmp_path)
     assert records[-1]["val_accuracy"] > 0.9

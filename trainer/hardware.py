@@ -14,7 +14,6 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -123,17 +122,6 @@ def share_statistics(network: keras.Model) -> None:
 def gpus() -> list[tf.config.PhysicalDevice]:
     """The GPUs that TensorFlow may use."""
     return tf.config.get_visible_devices("GPU")
-
-
-@contextlib.contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Layers made inside compute as the policy says; afterwards the global policy is what it was."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _strategy() -> tf.distribute.Strategy:

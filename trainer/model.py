@@ -6,7 +6,8 @@ of the same shape for small images, like those of cuda-convnet. Pure Keras: runs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import keras
@@ -48,6 +49,17 @@ def build(
     x = body(_Parts(settings, FusedBatchNormalization if to_train else layers.BatchNormalization), x)
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
     return keras.Model(image, logits, name="alexnet")
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Layers made inside compute as the policy says; afterwards the global policy is what it was."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _paper(parts: _Parts, x: keras.KerasTensor) -> keras.KerasTensor:

@@ -73,10 +73,14 @@ def muon(
     share: float,
     hidden: Collection[keras.Variable],
 ) -> Muon:
-    """`sgd` for all variables but the kernels `hidden`, which Muon changes at `share` times the learning rate."""
+    """`sgd` for all variables but the kernels `hidden`, which Muon changes at `share` times the learning rate.
+
+    Muon computes in bfloat16 if the global dtype policy of now does.
+    """
     optimizer = Muon(
         [variable.path for variable in hidden],
         share,
+        "bfloat16" if keras.config.dtype_policy().compute_dtype == "bfloat16" else "float32",
         learning_rate=learning_rate,
         momentum=momentum,
         nesterov=True,
@@ -98,15 +102,16 @@ class Muon(keras.optimizers.SGD):
     keras.optimizers.Muon leaves convolutions to AdamW.
     """
 
-    def __init__(self, hidden: Collection[str], share: float, **kwargs: object) -> None:
+    def __init__(self, hidden: Collection[str], share: float, precision: str = "float32", **kwargs: object) -> None:
         """
         Args:
             hidden: paths of the variables for Muon, each of two dimensions or more, the last one of outputs.
             share: what part of the learning rate Muon uses.
+            precision: dtype of its arithmetic, float32 or, at half the time, bfloat16.
             **kwargs: of keras.optimizers.SGD; `momentum`, which must not be 0, is Muon's, too.
         """
         super().__init__(**kwargs)
-        self.hidden, self.share = tuple(hidden), share
+        self.hidden, self.share, self.precision = tuple(hidden), share, precision
 
     def build(self, variables: list[keras.Variable]) -> None:
         """See keras.optimizers.Optimizer."""
@@ -125,25 +130,24 @@ class Muon(keras.optimizers.SGD):
         self.assign(momentum, self.momentum * momentum + gradient)
         outputs = variable.shape[-1]
         matrix = ops.reshape(gradient + self.momentum * momentum, [-1, outputs])
-        step = ops.reshape(orthogonalized(matrix), variable.shape)
+        step = ops.reshape(orthogonalized(matrix, self.precision), variable.shape)
         kept = variable * (outputs**0.5 / ops.sqrt(ops.sum(ops.square(variable))))
         self.assign(variable, kept - ops.cast(learning_rate * self.share, variable.dtype) * step)
 
     def get_config(self) -> dict:
         """See keras.optimizers.Optimizer."""
-        return {**super().get_config(), "hidden": self.hidden, "share": self.share}
+        return {**super().get_config(), "hidden": self.hidden, "share": self.share, "precision": self.precision}
 
 
-def orthogonalized(matrix: keras.KerasTensor) -> keras.KerasTensor:
+def orthogonalized(matrix: keras.KerasTensor, precision: str = "float32") -> keras.KerasTensor:
     """The matrix [a, b] with singular values near 1 instead of its own, by Newton and Schulz's iteration.
 
-    Computed in bfloat16 where the global dtype policy does so, returned in the matrix' dtype.
+    Computed in the dtype `precision`, returned in the matrix' own.
     """
     a, b, c = NEWTON_SCHULZ
-    dtype = "bfloat16" if keras.config.dtype_policy().compute_dtype == "bfloat16" else "float32"
     tall = matrix.shape[0] > matrix.shape[1]
     x = ops.transpose(matrix) if tall else matrix  # the products are of the smaller side then
-    x = ops.cast(x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-7), dtype)
+    x = ops.cast(x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-7), precision)
     for _ in range(NEWTON_SCHULZ_STEPS):
         square = ops.matmul(x, ops.transpose(x))
         x = a * x + ops.matmul(b * square + c * ops.matmul(square, square), x)

@@ -62,7 +62,7 @@ def train(
         summary.variance,
     )
     keras.utils.set_random_seed(training_settings.seed)
-    with plan.strategy.scope(), hardware.dtype_policy(plan.precision):
+    with plan.strategy.scope(), model.dtype_policy(plan.precision):
         network = build(to_train=True)
         if plan.strategy.num_replicas_in_sync > 1:
             hardware.share_statistics(network)
@@ -108,7 +108,7 @@ def train(
             verbose=0,
         )
 
-    with hardware.dtype_policy("float32"):
+    with model.dtype_policy("float32"):
         trained = build()
     trained.set_weights(network.get_weights())
     if hardware.is_chief():
