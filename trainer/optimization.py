@@ -59,11 +59,21 @@ def sgd(
         weight_decay: in the usual sense of an L2 penalty whose gradient goes through the momentum. Keras decays
             beside the momentum, which is weaker by the factor 1 - momentum.
     """
-    optimizer = keras.optimizers.SGD(
-        learning_rate, momentum=momentum, nesterov=True, weight_decay=weight_decay / (1 - momentum) or None
-    )
+    optimizer = keras.optimizers.SGD(**_options(learning_rate, momentum, weight_decay))
     optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
     return optimizer
+
+
+def _options(
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule, momentum: float, weight_decay: float
+) -> dict[str, object]:
+    """For keras.optimizers.SGD, see `sgd`."""
+    return {
+        "learning_rate": learning_rate,
+        "momentum": momentum,
+        "nesterov": True,
+        "weight_decay": weight_decay / (1 - momentum) or None,
+    }
 
 
 def muon(
@@ -81,10 +91,7 @@ def muon(
         [variable.path for variable in hidden],
         share,
         "bfloat16" if keras.config.dtype_policy().compute_dtype == "bfloat16" else "float32",
-        learning_rate=learning_rate,
-        momentum=momentum,
-        nesterov=True,
-        weight_decay=weight_decay / (1 - momentum) or None,
+        **_options(learning_rate, momentum, weight_decay),
     )
     optimizer.exclude_from_weight_decay(var_list=list(hidden), var_names=NOT_DECAYED)
     return optimizer
