@@ -28,8 +28,8 @@ PARTS = {
         "Accuracy and time of the recipes",
         "By `python -m benchmarks.training`, from arrays in memory. *to 90 %* and *in all* are seconds of the "
         "training steps, with compilation and without validation; the percentages are of the validation split. *as "
-        "served* is the mean over each image and its mirror image. Trainer feeds itself through tf.data, and is "
-        "faster by the clock: *training / bare fit* below.",
+        "served* is the mean over the views of each image that the preset is served with. Trainer feeds itself "
+        "through tf.data, and is faster by the clock: *training / bare fit* below.",
     ),
     "ablation": (
         "What each idea of the recipe is worth",

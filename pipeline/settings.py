@@ -84,7 +84,9 @@ class Model(Group):
     normalization: Literal["batch", "lrn", "none"] = Field("batch", description="lrn: as published in 2012")
     groups: Literal[1, 2] = Field(1, description="2: the paper's split over two GPUs")
     dropout: float = Field(0.5, ge=0, lt=1, description="of each of the two hidden dense layers")
-    mirror: bool = Field(False, description="serve the mean over an image and its mirror image; twice the work")
+    views: Literal[1, 2, 6] = Field(
+        1, description="serve the mean over so many views of an image; 2: and mirrored, 6: and moved by a pixel"
+    )
 
 
 class Training(Group):

@@ -15,7 +15,7 @@ import tensorflow as tf
 from conftest import encoded, picture
 
 from pipeline.settings import Model
-from trainer import export, images, model
+from trainer import export, images, model, views
 from trainer.summary import DataSummary
 
 SIZE = 16
@@ -135,17 +135,19 @@ def test_the_class_names_lie_in_the_saved_model_by_label(exported):
     assert json.loads((exported[1] / "assets.extra/classes.json").read_text()) == ["cat", "dog", "ibis"]
 
 
-def test_a_mirrored_model_answers_the_same_for_an_image_and_its_mirror_image(exported, expected, tmp_path):
+@pytest.mark.parametrize("count", [2, 6])
+def test_a_model_of_several_views_answers_with_the_mean_of_their_logits(exported, expected, tmp_path, count):
     network, _ = exported
-    export.export(network, SUMMARY, tmp_path / "mirrored", mirror=True)
-    serve = tf.saved_model.load(tmp_path / "mirrored").signatures["serving_default"]
-    picture_ = images.decode(REQUESTS["png"], SIZE)
-    pair = tf.stack([picture_, tf.reverse(picture_, [1])])
-    answers = serve(images=tf.stack([tf.io.encode_png(image) for image in pair]))["probabilities"].numpy()
-    np.testing.assert_allclose(answers[0], answers[1], rtol=1e-5)
-    logits = keras.ops.convert_to_numpy(network(pair))
-    np.testing.assert_allclose(answers[0], keras.ops.softmax(logits.mean(axis=0)), rtol=1e-4, atol=1e-6)
+    export.export(network, SUMMARY, tmp_path / "views", view_count=count)
+    serve = tf.saved_model.load(tmp_path / "views").signatures["serving_default"]
+    picture_ = images.decode(REQUESTS["png"], SIZE)[None]
+    pair = [picture_, tf.reverse(picture_, [2])]
+    answers = serve(images=tf.stack([tf.io.encode_png(image[0]) for image in pair]))["probabilities"].numpy()
+    logits = [keras.ops.convert_to_numpy(network(view)) for view in views.seen(picture_, count)]
+    np.testing.assert_allclose(answers[0], keras.ops.softmax(np.mean(logits, axis=0)[0]), rtol=1e-4, atol=1e-6)
     assert np.abs(answers[0] - expected[0]).max() > 1e-4  # the image alone gets another answer
+    if count == 2:
+        np.testing.assert_allclose(answers[0], answers[1], rtol=1e-5)  # both are the same pair
 
 
 def test_a_new_model_replaces_the_old_one_as_a_whole(exported, tmp_path):

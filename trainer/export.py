@@ -9,14 +9,14 @@ import shutil
 import keras
 import tensorflow as tf
 
-from trainer import features, images
+from trainer import features, images, views
 from trainer.summary import DataSummary
 
 KERAS_FILE = "assets.extra/model.keras"  # inside the SavedModel; TF Serving ignores the folder
 CLASSES_FILE = "assets.extra/classes.json"  # the class names by label, for those who ask for more than the best
 
 
-def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Path, mirror: bool = False) -> None:
+def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Path, view_count: int = 1) -> None:
     """Writes the network as a SavedModel with two signatures.
 
     `serving_default`, for users: `images` string [batch], encoded PNG or JPEG of any size, grey or colour ->
@@ -32,7 +32,7 @@ def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Pa
         model: from uint8 [batch, size, size, 3] to logits.
         summary: of the data that it was trained on.
         directory: of the SavedModel; replaced in one step, so that no half model is ever there.
-        mirror: answer with the mean of the logits of an image and of its mirror image.
+        view_count: answer with the mean of the logits of so many views of an image (`views.seen`).
     """
     directory = pathlib.Path(directory)
     partial = directory.with_name(f"{directory.name}.partial")
@@ -45,10 +45,8 @@ def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Pa
 
     def probabilities(encoded: tf.Tensor) -> tf.Tensor:
         pixels = images.decode_batch(encoded, summary.image_size)
-        if not mirror:
-            return tf.nn.softmax(model(pixels, training=False))
-        both = model(tf.concat([pixels, tf.reverse(pixels, [2])], axis=0), training=False)
-        return tf.nn.softmax(tf.add(*tf.split(both, 2)) / 2)
+        logits = model(tf.concat(views.seen(pixels, view_count), axis=0), training=False)
+        return tf.nn.softmax(tf.add_n(tf.split(logits, view_count)) / view_count)
 
     def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
         scores = probabilities(images)

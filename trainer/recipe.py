@@ -4,7 +4,7 @@ Pure Keras: runs on any Keras backend. What it is made of, by setting, and where
 
     model.normalization     batch normalization                 Ioffe, Szegedy 2015
     model.dropout           dropout of hidden dense layers      Hinton et al. 2012
-    model.mirror            the mean over mirror images         Krizhevsky et al. 2012, section 4.1
+    model.views             the mean over views of an image     Krizhevsky et al. 2012, section 4.1
     training.learning_rate  one cycle of SGD's learning rate    Smith, Topin 2017
     training.warmup_share   its rise                            Goyal et al. 2017
     training.momentum       Nesterov momentum                   Sutskever et al. 2013

@@ -57,7 +57,7 @@ def run_fn(fn_args: FnArgs) -> None:
         warm_start_from,
     )
     if hardware.is_chief():
-        export.export(model, data, fn_args.serving_model_dir, model_settings.mirror)
+        export.export(model, data, fn_args.serving_model_dir, model_settings.views)
         used = {
             "model": model_settings.model_dump(mode="json"),
             "training": training_settings.model_dump(mode="json"),
