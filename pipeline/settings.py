@@ -117,8 +117,8 @@ class Training(Group):
 
 
 NOT_SEARCHED = {
-    "model.variant", "model.pools", "training.epochs", "training.seed", "training.warm_start", "training.checkpoint",
-    "training.cache", "training.jit", "training.steps_per_execution",
+    "model.variant", "model.pools", "model.views", "training.epochs", "training.seed", "training.warm_start",
+    "training.checkpoint", "training.cache", "training.jit", "training.steps_per_execution",
 }  # fmt: skip
 
 
