@@ -31,6 +31,11 @@ PARTS = {
         "served* is the mean over the views of each image that the preset is served with. Trainer feeds itself "
         "through tf.data, and is faster by the clock: *training / bare fit* below.",
     ),
+    "runs": (
+        "Whole runs of the pipeline",
+        "By `python -m benchmarks.runs`, from what `alexnet run` wrote. Times up to an accuracy as above; *Trainer* "
+        "is the whole node, with validation after every epoch and export, *command* all from start to end.",
+    ),
     "ablation": (
         "What each idea of the recipe is worth",
         "By `python -m benchmarks.ablation`: the recipe with one thing changed, judged on the validation split. "
@@ -64,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not results:
         parser.error(f"{asked.folder} holds no *.json: run python -m benchmarks first")
     asked.output.mkdir(parents=True, exist_ok=True)
-    trainings = [result for result in results if result["benchmark"] == "training"]
+    trainings = [result for result in results if result["benchmark"] in ("training", "runs")]
     if trainings:
         draw(trainings, asked.output / PICTURE)
     (asked.output / PAGE).write_text(page(results))
@@ -121,10 +126,11 @@ def _escaped(text: str) -> str:
 
 def _origin(machine: dict) -> str:
     device = f"{machine['accelerator']}, " if machine["accelerator"] else ""
+    load = f", load before {machine['load']}" if "load" in machine else ""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"*{machine['date']}, {device}{machine['cores']} cores of {machine['processor']}, "
-        f"{machine['memory_gib']} GiB, {machine['system']}, load before {machine['load']}; {versions}.*"
+        f"{machine['memory_gib']} GiB, {machine['system']}{load}; {versions}.*"
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import CLASSES, batches, write_folder
 
-from benchmarks import ablation, arrays, guard, machine, pipeline, report, training
+from benchmarks import ablation, arrays, guard, machine, pipeline, report, runs, training
 from components import images
 from pipeline import settings
 from pipeline.errors import UserError
@@ -172,6 +172,56 @@ def result(name, **further):
     about |= {"load": 0.1, "date": "2026-11-22", "versions": {"keras": "3.15.1"}}
     tables = [{"title": f"of <{name}>", "columns": ["what", "images/s"], "rows": [["a|b", "1,234"]]}]
     return {"benchmark": name, "machine": about, "tables": tables, **further}
+
+
+def finished(run_id, seed=1, preset="cifar10-best", trainer="done"):
+    """What the results of a run hold that is of interest here."""
+    rates = [(50.0, 0.6), (100.0, 0.8), (100.0, 0.95)]
+    epochs = [
+        {"epoch": n, "images_per_second": rate, "accuracy": 0.5, "val_accuracy": accuracy, "val_loss": 1.0}
+        for n, (rate, accuracy) in enumerate(rates, 1)
+    ]
+    return {
+        "run": run_id,
+        "preset": preset,
+        "started": "2026-11-22T10:00:00",
+        "seconds": 99.0,
+        "nodes": {"Trainer": {"state": trainer, "seconds": 77.0}},
+        "recipe": {"model": {}, "training": {"seed": seed, "batch_size": 100}},
+        "data": {"counts": {"train": {"cat": 500, "dog": 550}, "test": {"cat": 7, "dog": 5}}},
+        "history": {"epochs": epochs},
+        "evaluation": {"accuracy": 0.925},
+    }
+
+
+def test_runs_of_the_pipeline_are_a_line_each(tmp_path, capsys):
+    for seed in (1, 2):
+        folder = tmp_path / "work" / "runs" / f"20261122-10000{seed}"
+        folder.mkdir(parents=True)
+        (folder / "results.json").write_text(json.dumps(finished(folder.name, seed)))
+    target = tmp_path / "results" / "runs.json"
+    target.parent.mkdir()
+    chosen = ["--runs", "20261122-100001", "20261122-100002"]
+    runs.main(["--workdir", str(tmp_path / "work"), *chosen, "--json", str(target)])
+    made = json.loads(target.read_text())
+    # 1,000 images in whole batches: 20 s at 50 images a second, then 10 s for each epoch.
+    assert [epoch["seconds"] for epoch in made["runs"][0]["epochs"]] == [20, 30, 40]
+    assert made["tables"][0]["rows"] == [
+        [seed, "100", "30", "40", "40", "77", "99", "95.00 %", "92.50 %"] for seed in ("1", "2")
+    ]
+    assert made["images"] == {"train": 1050, "test": 12}
+    assert made["machine"]["date"] == "2026-11-22"
+    assert "cifar10-best, 3 epochs" in capsys.readouterr().out
+    report.main([str(target.parent), "--output", str(tmp_path / "docs")])
+    assert "| 92.50 % |" in (tmp_path / "docs" / report.PAGE).read_text()
+    assert "cifar10-best" in (tmp_path / "docs" / report.PICTURE).read_text()
+
+
+def test_runs_of_several_presets_or_without_a_training_are_refused():
+    with pytest.raises(UserError, match=r"several presets \(cifar10-best, paper\)"):
+        runs.summarise([finished("a"), finished("b", preset="paper")])
+    with pytest.raises(UserError, match="Run b took its model from the cache"):
+        runs.summarise([finished("a"), finished("b", trainer="cached")])
 
 
 def test_the_page_holds_what_the_results_hold(tmp_path):
