@@ -202,9 +202,10 @@ def describe(settings: Settings, model: str) -> str:
     chosen = settings.model
     kind = {"paper": "AlexNet as published", "cifar": "AlexNet with a stem for small images"}[chosen.variant]
     normalization = {"batch": "batch", "lrn": "local response", "none": "no"}[chosen.normalization]
+    views = f", answers averaged over {chosen.views} views of an image" if chosen.views > 1 else ""
     return (
         f"{kind}, width {chosen.width:g}, {normalization} normalization, input {chosen.input_size} × "
-        f"{chosen.input_size} pixels, {parameters:,} parameters"
+        f"{chosen.input_size} pixels, {parameters:,} parameters{views}"
     )
 
 

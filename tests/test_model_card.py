@@ -18,7 +18,9 @@ from conftest import encoded, picture
 from markdown_it import MarkdownIt
 from report_data import make_report
 
+from components import evaluation_report
 from components.report import card, page, schema
+from pipeline import settings
 from pipeline.settings import Model
 from trainer import export, model
 from trainer.summary import DataSummary
@@ -258,6 +260,18 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp('serving "quoted" ü\'s') / "pets" / "1"
     export.export(network, summary, folder)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("views", "end"), [(1, "parameters"), (6, "parameters, answers averaged over 6 views of an image")]
+)
+def test_the_network_is_described_as_it_was_exported(exported, views, end):
+    chosen = settings.load(overrides=["model.width=0.1", "model.input_size=16", f"model.views={views}"])
+    described = evaluation_report.describe(chosen, str(exported))
+    assert described.startswith(
+        "AlexNet with a stem for small images, width 0.1, batch normalization, input 16 × 16 "
+    )
+    assert described.endswith(end)
 
 
 def pushed(report, path):
