@@ -4,9 +4,13 @@ import io
 import os
 import pathlib
 import pickle
+import signal
 import tarfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell starts what it puts in the background so, and every child would inherit that Ctrl-C does nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import PIL.Image
