@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import CLASSES, batches, write_folder
 
-from benchmarks import ablation, arrays, guard, machine, pipeline, report, runs, training
+from benchmarks import ablation, arrays, guard, machine, pipeline, reference, report, runs, training
 from components import images
 from pipeline import settings
 from pipeline.errors import UserError
@@ -222,6 +222,43 @@ def test_runs_of_several_presets_or_without_a_training_are_refused():
         runs.summarise([finished("a"), finished("b", preset="paper")])
     with pytest.raises(UserError, match="Run b took its model from the cache"):
         runs.summarise([finished("a"), finished("b", trainer="cached")])
+
+
+def test_a_recipe_of_known_accuracy_is_trained_on_the_data_at_hand(tmp_path, capsys):
+    target = tmp_path / "results" / "reference.json"
+    target.parent.mkdir()
+    reference.main(["--images", "800", "--epochs", "6", "--json", str(target)])
+    made = json.loads(target.read_text())
+    (run,) = made["runs"]
+    assert run["served_test_accuracy"] > 0.2  # by chance 0.1
+    assert made["tables"][0]["rows"][0][0] == "1"
+    assert made["images"] == {"train": 800, "test": 800}
+    report.main([str(target.parent), "--output", str(tmp_path / "docs")])
+    assert "How hard this data is" in (tmp_path / "docs" / report.PAGE).read_text()
+
+
+def test_the_first_layer_of_the_reference_whitens():
+    images = np.random.default_rng(1).normal(size=[50, 8, 8, 1]) * [1.0, 0.5, -2.0]  # the channels go together
+    images += np.random.default_rng(2).normal(size=[50, 8, 8, 3]) * 0.3
+    kernel = reference.whitening(images.astype(np.float32), floor=0)
+    answers = keras.ops.conv(images, kernel.astype(images.dtype), padding="valid")
+    flat = keras.ops.convert_to_numpy(answers).reshape(-1, 24)
+    np.testing.assert_allclose(flat[:, :12].T @ flat[:, :12] / len(flat), np.eye(12), atol=1e-3)
+    np.testing.assert_array_equal(flat[:, 12:], -flat[:, :12])
+
+
+def test_the_network_of_the_reference_has_the_parts_of_the_published_one():
+    data = arrays.load("shapes10", 20, validation_share=0)
+    network = reference.build(data)
+    convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [layer.filters for layer in convolutions] == [24, 64, 64, 256, 256, 256, 256]
+    passed = keras.ops.convert_to_numpy(convolutions[1].kernel)[1, 1, :, :24]
+    np.testing.assert_array_equal(passed, np.eye(24))
+    assert network.output_shape == (None, 10)
+    # Kernels of the blocks and the last layer, a bias for each normalization and for the first layer.
+    sizes = [24 * 64, 64 * 64, 64 * 256, *[256 * 256] * 3]
+    learned = 9 * sum(sizes) + 2560 + 2 * 64 + 4 * 256 + 24
+    assert sum(int(np.prod(variable.shape)) for variable in network.trainable_variables) == learned
 
 
 def test_the_page_holds_what_the_results_hold(tmp_path):
