@@ -28,10 +28,10 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from benchmarks import arrays, machine, report
+from benchmarks import arrays, machine, report, training
 from pipeline import settings
 from pipeline.errors import UserError
-from trainer import augmentation, hardware, model, optimization, views
+from trainer import augmentation, hardware, model, optimization
 from trainer.batch_norm import FusedBatchNormalization
 
 PUBLISHED = 0.940
@@ -105,24 +105,22 @@ def train(data: arrays.Arrays, seed: int, epochs: int) -> dict[str, object]:
         network = build(data)
         step = _step(network, batch_size, steps, epochs)
     augment = augmentation.FlipAndShift(True, 2, seed)
-    targets = np.eye(data.classes, dtype=np.float32) * (1 - SMOOTHING) + SMOOTHING / data.classes
     order = np.random.default_rng(seed)
     began = time.monotonic()
     for epoch in range(epochs):
         for chosen in order.permutation(len(data.train))[: steps * batch_size].reshape(steps, batch_size):
-            loss = step(augment(data.train.images[chosen], training=True), targets[data.train.labels[chosen]])
+            loss = step(augment(data.train.images[chosen], training=True), data.train.labels[chosen])
         print(f"seed {seed}, epoch {epoch + 1}: loss {loss / batch_size:.3f}", file=sys.stderr, flush=True)
     result = {"seed": seed, "seconds": round(time.monotonic() - began, 1)}
     for name, count in (("test_accuracy", 1), ("served_test_accuracy", 6)):
-        seen = views.seen(data.test.images, count)
-        logits = sum(network.predict(np.asarray(view), 500, verbose=0) for view in seen)
-        result[name] = float(np.mean(np.argmax(logits, axis=1) == data.test.labels))
+        result[name] = training.accuracy(network, data.test, count, batch_size=500)
     return result
 
 
 def build(data: arrays.Arrays) -> keras.Model:
     """The network, from uint8 [batch, height, width, 3] to logits [batch, classes], its first layer whitening."""
-    normalize = layers.Normalization(mean=data.statistics()[0], variance=data.statistics()[1], dtype="float32")
+    mean, variance = data.statistics()
+    normalize = layers.Normalization(mean=mean, variance=variance, dtype="float32")
     image = keras.Input(data.train.images.shape[1:], dtype="uint8")
     whiten = layers.Conv2D(24, 2, bias_initializer=keras.initializers.RandomUniform(-(12**-0.5), 12**-0.5))
     x = _gelu(whiten(normalize(image)))
@@ -164,7 +162,7 @@ def _gelu(x: keras.KerasTensor) -> keras.KerasTensor:
     return layers.Activation(lambda values: keras.activations.gelu(values, approximate=True))(x)
 
 
-def _identity_first(shape: tuple[int, ...], dtype: str | None = None) -> np.ndarray:
+def _identity_first(shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
     """PyTorch's random weights, but for the first channels, which are passed on as they are."""
     height, width, inputs, outputs = shape
     uniform = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
@@ -176,7 +174,7 @@ def _identity_first(shape: tuple[int, ...], dtype: str | None = None) -> np.ndar
 
 
 def _step(network: keras.Model, batch_size: int, steps: int, epochs: int) -> Callable:
-    """A training step from images and targets to the sum of the losses."""
+    """A training step from images and labels to the sum of the losses."""
     kernels, others = [], {"first": [], "beta": [], "logits": []}
     for variable in network.trainable_variables:
         if len(variable.shape) == 4:
@@ -209,12 +207,12 @@ def _step(network: keras.Model, batch_size: int, steps: int, epochs: int) -> Cal
     for optimizer, variables in groups:
         optimizer.build(variables)
     every = [variable for _, variables in groups for variable in variables]
+    crossentropy = optimization.smoothed_crossentropy(SMOOTHING)
 
     @tf.function
-    def step(images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            logits = network(images, training=True)
-            loss = tf.reduce_sum(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+            loss = tf.reduce_sum(crossentropy(labels, network(images, training=True)))
         gradients = iter(tape.gradient(loss, [variable.value for variable in every]))
         for optimizer, variables in groups:
             optimizer.apply([next(gradients) for _ in variables], variables)

@@ -122,17 +122,17 @@ def train(chosen: settings.Settings, data: arrays.Arrays, seed: int, test: bool)
         "images_per_second": statistics.median(epoch["images_per_second"] for epoch in epochs[1:] or epochs),
     }
     if test:
-        logits = learner.predict(data.test.images, batch_size, verbose=0)
-        result["test_accuracy"] = _accuracy(logits, data.test.labels)
+        result["test_accuracy"] = accuracy(learner, data.test, 1, batch_size)
         if chosen.model.views > 1:
-            seen = views.seen(data.test.images, chosen.model.views)
-            logits = sum(learner.predict(np.asarray(view), batch_size, verbose=0) for view in seen)
-            result["served_test_accuracy"] = _accuracy(logits, data.test.labels)
+            result["served_test_accuracy"] = accuracy(learner, data.test, chosen.model.views, batch_size)
     return result
 
 
-def _accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
-    return float(np.mean(np.argmax(logits, axis=1) == labels))
+def accuracy(network: keras.Model, split: arrays.Split, view_count: int, batch_size: int) -> float:
+    """Of the mean of the logits over so many views of each image (`views.seen`)."""
+    seen = views.seen(split.images, view_count)
+    logits = sum(network.predict(np.asarray(view), batch_size, verbose=0) for view in seen)
+    return float(np.mean(np.argmax(logits, axis=1) == split.labels))
 
 
 class Line(keras.callbacks.Callback):
