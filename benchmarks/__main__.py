@@ -14,9 +14,9 @@ import subprocess
 import sys
 
 from benchmarks import report
-from pipeline import settings
-from pipeline.errors import UserError
-from pipeline.workdir import Workdir
+from core import settings
+from core.errors import UserError
+from core.workdir import Workdir
 
 
 def main(arguments: list[str] | None = None) -> None:

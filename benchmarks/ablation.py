@@ -22,8 +22,8 @@ from benchmarks import training  # first: it chooses the backend
 import keras
 
 from benchmarks import arrays, machine, report
-from pipeline import settings
-from pipeline.errors import UserError
+from core import settings
+from core.errors import UserError
 
 # What is changed -> the settings for it.
 CHANGES = {

@@ -10,10 +10,10 @@ import tempfile
 import numpy as np
 import PIL.Image
 
-from components import images, shapes
+from components import shapes
 from components.sources import BadRecord, Source, open_source
-from pipeline import settings
-from pipeline.errors import UserError
+from core import images, settings
+from core.errors import UserError
 
 DRAWN = {"train": 12_000, "test": 2_000}  # shapes10, as components.shapes10 has it
 KEYS = ("x_train", "y_train", "x_test", "y_test")  # of an .npz file, as Keras names them

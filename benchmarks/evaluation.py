@@ -30,10 +30,11 @@ from tfx.types import artifact_utils
 from tfx_bsl.tfxio import tf_example_record
 
 from benchmarks import machine, report
-from components import evaluation_report, evaluator, serving_check
-from components.report import build
-from pipeline import evaluation, lineage, settings
-from pipeline.workdir import Workdir
+from components import evaluation, evaluation_report, evaluator, records
+from core import settings
+from core.workdir import Workdir
+from pipeline import lineage
+from review.report import build
 from trainer import features
 
 INPUTS = {
@@ -176,9 +177,9 @@ def replicate(examples: object, count: int, folder: pathlib.Path) -> object:
     split = folder / "examples" / "Split-test"
     split.mkdir(parents=True)
     (split.parent / "ingest.json").write_bytes(pathlib.Path(examples.uri, "ingest.json").read_bytes())
-    records = list(serving_check.read_records(examples, "test"))
+    read = list(records.read(examples, "test"))
     with tf.io.TFRecordWriter(str(split / "data.tfrecord")) as writer:
-        for number, record in zip(range(count), itertools.cycle(records), strict=False):
+        for number, record in zip(range(count), itertools.cycle(read), strict=False):
             example = tf.train.Example.FromString(record)
             example.features.feature[features.ID].bytes_list.value[0] = b"%06d" % number
             writer.write(example.SerializeToString())

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         measured = json.loads(asked.measured.read_text())
     else:
         from benchmarks import peers
-        from pipeline import settings
+        from core import settings
 
         measured = peers.measure(settings.load(), "shapes10", **SMALL)
     baseline = json.loads(BASELINE.read_text())

@@ -41,9 +41,9 @@ from tfx_bsl.coders import example_coder
 from tfx_bsl.public import tfxio
 
 from benchmarks import arrays, machine, report
-from components import images as codec
-from pipeline import settings
-from pipeline.errors import UserError
+from core import images as codec
+from core import settings
+from core.errors import UserError
 from trainer import features, hardware, model, preprocessing, recipe
 from trainer.input import training_dataset
 

@@ -22,8 +22,8 @@ import tempfile
 import time
 
 from benchmarks import machine, report
-from pipeline import settings
-from pipeline.workdir import Workdir
+from core import settings
+from core.workdir import Workdir
 
 NODES = ("ImageExampleGen", "StatisticsGen", "Transform", "ServingCheck", "Evaluator", "EvaluationReport")
 FLOOR = "PreviousReport"  # a node that does next to nothing: what every command costs

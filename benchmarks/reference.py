@@ -29,8 +29,8 @@ import tensorflow as tf
 from keras import layers
 
 from benchmarks import arrays, machine, report, training
-from pipeline import settings
-from pipeline.errors import UserError
+from core import settings
+from core.errors import UserError
 from trainer import augmentation, hardware, model, optimization
 from trainer.batch_norm import FusedBatchNormalization
 

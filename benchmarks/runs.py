@@ -19,8 +19,8 @@ from benchmarks import training  # first: it chooses the backend
 # isort: split
 
 from benchmarks import machine, report
-from pipeline.errors import UserError
-from pipeline.workdir import Workdir
+from core.errors import UserError
+from core.workdir import Workdir
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -30,8 +30,8 @@ import keras
 import numpy as np
 
 from benchmarks import arrays, machine, report
-from pipeline import settings
-from pipeline.errors import UserError
+from core import settings
+from core.errors import UserError
 from trainer import callbacks, model, recipe, views
 
 TARGETS = (0.7734, 0.90, 0.93)  # validation accuracy; the first is what the projects this grew from report

@@ -12,7 +12,7 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics, Schema
 from tfx.utils import io_utils
 
-from pipeline.errors import UserError
+from core.errors import UserError
 
 FEATURE = "class_name"  # whose distribution is compared
 

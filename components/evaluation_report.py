@@ -19,19 +19,19 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
-from components import data_check, predictions, serving_check
+from components import data_check, evaluation, records, serving_check
 from components.example_gen import REPORT as INGEST
-from components.report import build, card, page, schema
-from pipeline import evaluation, results
-from pipeline.events import emit
-from pipeline.settings import Settings
+from core.events import emit
+from core.settings import Settings
+from review import predictions, results
+from review.report import build, card, page, schema
 from trainer import export, features
 
 SPLIT = "test"
 
 
 class Report(types.Artifact):
-    """`report.html`, `report.json` (form: components.report.schema), `images.zip` and `model_card.md`."""
+    """`report.html`, `report.json` (form: review.report.schema), `images.zip` and `model_card.md`."""
 
     TYPE_NAME = "alexnet.EvaluationReport"  # Kubeflow wants two parts
 
@@ -188,7 +188,7 @@ def gather(
 def read_images(examples: types.Artifact, wanted: set[str]) -> dict[str, bytes]:
     """The encoded images of some examples of the test split, by their ids."""
     found = {}
-    for record in serving_check.read_records(examples, SPLIT):
+    for record in records.read(examples, SPLIT):
         feature = tf.train.Example.FromString(record).features.feature
         id = feature[features.ID].bytes_list.value[0].decode()
         if id in wanted:

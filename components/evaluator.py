@@ -23,9 +23,9 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import io_utils, json_utils, path_utils, proto_utils
 
-from components import derived_features, predictions
-from components.serving_check import read_records
-from pipeline.errors import UserError
+from components import derived_features, records
+from core.errors import UserError
+from review import predictions
 from trainer import features
 
 CANDIDATE, BASELINE = "candidate", "baseline"  # names of the models in TFMA's config
@@ -53,7 +53,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         config = config_pb2.EvalConfig()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.EVAL_CONFIG_KEY], config)
         splits = json_utils.loads(exec_properties[standard_component_specs.EXAMPLE_SPLITS_KEY])
-        _check_slices(config, next(read_records(artifact_utils.get_single_instance(examples), splits[0])))
+        _check_slices(config, next(records.read(artifact_utils.get_single_instance(examples), splits[0])))
 
         tfxio = tfxio_utils.get_tfxio_factory_from_artifact(
             examples, telemetry_descriptors=["Evaluator"], raw_record_column_name=tfma.constants.ARROW_INPUT_COLUMN

@@ -21,8 +21,8 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from components import ingest
 from components.sources import open_source
-from pipeline import settings
-from pipeline.events import emit
+from core import settings
+from core.events import emit
 
 REPORT = "ingest.json"  # beside the splits in the Examples artifact
 

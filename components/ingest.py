@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 import apache_beam as beam
 import tensorflow as tf
 
-from components import images
 from components.sources import BadRecord, Record, Shard, Source
-from pipeline.errors import UserError
-from pipeline.events import emit
+from core import images
+from core.errors import UserError
+from core.events import emit
 
 SPLITS = ("train", "validation", "test")
 NOTED = 100  # bad records that are named in the report; all are counted

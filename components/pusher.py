@@ -1,7 +1,7 @@
 """Pusher: TFX's own, but it pushes atomically and only once.
 
 The stock executor copies file by file into the folder that the server watches, and pushes a second time whenever it
-runs twice. This one lets a version appear at once (`kubeflow.baseline.publish`), on a volume or in an object store,
+runs twice. This one lets a version appear at once (`storage.versions.publish`), on a volume or in an object store,
 and finds a model that is already there.
 """
 
@@ -21,10 +21,10 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.utils import proto_utils
 
 from components.evaluation_report import Report
-from components.report import build
-from kubeflow import baseline  # reads and writes any folder of numbered versions
-from kubeflow.object_store import ObjectStoreError
-from pipeline.errors import UserError
+from core.errors import UserError
+from review.report import build
+from storage import versions
+from storage.object_store import ObjectStoreError
 
 RECORD = os.path.join("assets.extra", "pushed.json")
 CARD = os.path.join("assets.extra", build.CARD)
@@ -95,12 +95,12 @@ def push(model: str, base: str, card: str | None = None) -> tuple[str, str]:
     Raises:
         UserError: the object store is not there, or refuses.
     """
-    digest = baseline.fingerprint(model)
+    digest = versions.fingerprint(model)
     extra = {RECORD: json.dumps({"fingerprint": digest, "model": model}).encode()}
     if card:
         extra[CARD] = pathlib.Path(card).read_bytes()
     try:
-        version = str(baseline.publish(model, base, digest, extra, known=pushed_fingerprint))
+        version = str(versions.publish(model, base, digest, extra, known=pushed_fingerprint))
     except ObjectStoreError as problem:
         raise UserError(str(problem)) from None
     return os.path.join(base, version), version

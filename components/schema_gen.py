@@ -15,7 +15,7 @@ from tfx.types.standard_artifacts import ExampleStatistics, Schema
 
 from components import schemas
 from components.stored_schema import with_header
-from pipeline.events import emit
+from core.events import emit
 
 
 @component

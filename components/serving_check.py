@@ -14,7 +14,6 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 
 import PIL.Image
 import tensorflow as tf
@@ -22,11 +21,11 @@ from tfx.components.util import model_utils  # noqa: F401  Pusher reads the bles
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 from tfx.utils import path_utils
 
-from pipeline.events import emit
+from components import records
+from core.events import emit
 
 TIMEOUT = 600  # seconds; loading TensorFlow and a large model on a busy machine
 RESULT = "serving_check.json"
@@ -49,7 +48,7 @@ def ServingCheck(
     """
     del code
     path = path_utils.serving_model_path(model.uri)
-    requests = make_requests(list(itertools.islice(read_records(examples, "test"), images)))
+    requests = make_requests(list(itertools.islice(records.read(examples, "test"), images)))
     result, problems = run_probe(path, requests)
     if result:
         problems += judge(result, max_latency_ms)
@@ -65,13 +64,6 @@ def ServingCheck(
     blessing.set_int_custom_property("blessed", 0 if problems else 1)
     with fileio.open(os.path.join(blessing.uri, "INFRA_NOT_BLESSED" if problems else "INFRA_BLESSED"), "w") as file:
         file.write("")
-
-
-def read_records(examples: Examples, split: str) -> Iterator[bytes]:
-    """The serialized tf.Examples of a split."""
-    files = sorted(fileio.glob(os.path.join(artifact_utils.get_split_uri([examples], split), "*")))
-    compression = "GZIP" if files[0].endswith(".gz") else ""
-    return tf.data.TFRecordDataset(files, compression).as_numpy_iterator()
 
 
 def make_requests(examples: list[bytes]) -> dict[str, dict[str, str]]:

@@ -19,8 +19,9 @@ from playwright import sync_api
 from rich.console import Console
 
 from components import shapes
-from pipeline import display, progress, report, results
-from pipeline.workdir import Workdir
+from core.workdir import Workdir
+from pipeline import display, progress
+from review import results, run_report
 
 HERE = pathlib.Path(__file__).resolve().parent
 WIDTH = 1180  # pixels of the page
@@ -71,7 +72,7 @@ def main(folder: str) -> None:
     (HERE / "run.svg").write_text(terminal(found))
     with tempfile.TemporaryDirectory() as shown:
         page = pathlib.Path(shown, "report.html")
-        text = report.find(workdir, found).read_text()
+        text = run_report.find(workdir, found).read_text()
         page.write_text(text.replace(f"{workdir.path.parent}/", ""))  # paths as seen from the checkout
         pages(page)
     for name in ("star", "ring"):

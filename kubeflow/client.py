@@ -1,11 +1,4 @@
-"""Runs and schedules on a server of Kubeflow Pipelines v2 (2.5 and later): idempotent, errors in one sentence.
-
-It speaks the v2beta1 API through kfp-server-api, kfp's own client of it. What that API does not tell, it asks where
-KFP's user interface does: which files a run made, and in which pods, from ML Metadata as gRPC-web, the files from
-`/artifacts`, the logs from `/k8s/pod/logs`. That works alike from 2.5 to 2.17. The API's own
-`/runs/RUN/nodes/NODE/artifacts/NAME:read` exists in all of these versions too, but finds only what Argo stored, which
-the outputs of v2 pipelines are not; none of these versions hands out signed URLs.
-"""
+"""Runs and schedules on a server of Kubeflow Pipelines v2 (2.5 and later): idempotent, errors in one sentence."""
 
 from __future__ import annotations
 
@@ -13,100 +6,23 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import os
 import pathlib
 import re
-import ssl
-import struct
 import tempfile
 import time
-import urllib.parse
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 
 import kfp_server_api
-import urllib3
-import yaml
 
-HOST = "KF_PIPELINES_ENDPOINT"  # as kfp's own client
-UI = "KF_PIPELINES_UI_ENDPOINT"
-TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"
-TOKEN = "KFP_EXISTING_TOKEN"  # as kfp's own command line
-NAMESPACE = "KFP_NAMESPACE"
-POD_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"
-POD_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
-INSTALLED_IN = "kubeflow"
+from .connection import ClientError, Connection, Unreachable, clean
+from .package import Package
+from .session import PAGE, Conflict, Missing, Session, is_page, quote
 
-OLDEST = (2, 5)
 SCHEDULED_TIME = "[[ScheduledTime]]"  # in a parameter of a schedule: when the run was due
 EXPANDS_TIME = (2, 16)  # the first version that replaces it in v2 pipelines
 
-TIMEOUT = (10, 120)  # seconds to connect, to read
-PAGE = 100
 MARK = re.compile(r"\[content ([0-9a-f]{16})\]$")
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
-KINDS = {
-    "STRING": (str, "text"),
-    "NUMBER_INTEGER": (int, "a whole number"),
-    "NUMBER_DOUBLE": ((int, float), "a number"),
-    "BOOLEAN": (bool, "true or false"),
-    "LIST": (list, "a list"),
-    "STRUCT": (dict, "a mapping"),
-}
-
-
-class ClientError(Exception):
-    """What the user can mend, in one sentence."""
-
-
-class Unreachable(ClientError):
-    """The server did not answer, or not now."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Connection:
-    """Where the server is and how to be let in. Shows no secret: the token is read when it is needed.
-
-    Attributes:
-        host: base URL of the API server or of the user interface, which passes API calls on.
-        ui: base URL of the user interface, for links, files and logs.
-        namespace: of the user's runs, where the server has several users; None for that of this pod.
-        token: gives the bearer token, or None for none.
-        ca_file: certificates to trust instead of the public ones.
-        verify: whether certificates are checked.
-        settings: further fields of kfp_server_api.Configuration, from a kubeconfig.
-    """
-
-    host: str
-    ui: str
-    namespace: str | None = None
-    token: Callable[[], str] | None = dataclasses.field(default=None, repr=False)
-    ca_file: str | None = None
-    verify: bool = True
-    settings: Mapping[str, object] = dataclasses.field(default_factory=dict, repr=False)
-
-
-@dataclasses.dataclass(frozen=True)
-class Server:
-    """What the server tells of itself: its version (major, minor; None if unknown), whether it has several users."""
-
-    version: tuple[int, int] | None
-    multi_user: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Package:
-    """A compiled pipeline, as `kubeflow.compiler.compile` writes it."""
-
-    text: str
-    name: str
-    digest: str
-    parameters: Mapping[str, Mapping]
-
-    @property
-    def version(self) -> str:
-        """What its version is called: by its content, and unlike those of other pipelines."""
-        return f"{self.name}-{self.digest[:12]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,129 +133,18 @@ class Pod:
     state: str
 
 
-def connect(
-    host: str | None = None,
-    ui: str | None = None,
-    namespace: str | None = None,
-    token_file: str | None = None,
-    ca_file: str | None = None,
-    verify: bool = True,
-    environ: Mapping[str, str] = os.environ,
-) -> Connection:
-    """Finds the server: as told, else by environment variables, else from within the cluster, else by kubeconfig.
-
-    A token comes from `token_file`, the file that KF_PIPELINES_SA_TOKEN_PATH names, the variable KFP_EXISTING_TOKEN,
-    or, if no server is named, the one that a pod gets for Kubeflow Pipelines. It is never an argument: others could
-    see it.
-
-    Raises:
-        ClientError: no server is named, or a file is not there.
-    """
-    if ca_file:
-        try:
-            ssl.create_default_context(cafile=ca_file)
-        except OSError:
-            raise ClientError(f"{ca_file} is not a file of certificates.") from None
-    namespace = namespace or environ.get(NAMESPACE) or None
-    host = host or environ.get(HOST)
-    token = _token(token_file or environ.get(TOKEN_FILE), environ.get(TOKEN), bool(host))
-    settings: Mapping[str, object] = {}
-    if host:
-        host = _url(host)
-    elif environ.get("KUBERNETES_SERVICE_HOST"):
-        host = f"http://ml-pipeline.{INSTALLED_IN}.svc.cluster.local:8888"
-        ui = ui or environ.get(UI) or f"http://ml-pipeline-ui.{INSTALLED_IN}.svc.cluster.local"
-    else:
-        cluster, settings = _kubeconfig(environ)
-        service = f"{cluster}/api/v1/namespaces/{INSTALLED_IN}/services/"
-        host, ui = f"{service}ml-pipeline:http/proxy", ui or environ.get(UI) or f"{service}ml-pipeline-ui:http/proxy"
-    return Connection(host, _url(ui or environ.get(UI) or host), namespace, token, ca_file, verify, settings)
-
-
-def read_package(text: str) -> Package:
-    """Reads a compiled pipeline. Raises ClientError if it is none."""
-    try:
-        documents = list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-        spec = documents[0]
-        name = spec["pipelineInfo"]["name"]
-        parameters = spec["root"].get("inputDefinitions", {}).get("parameters", {})
-    except (yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError):
-        raise ClientError("This is not a pipeline that was compiled for Kubeflow Pipelines v2.") from None
-    return Package(text, name, hashlib.sha256(text.encode()).hexdigest(), parameters)
-
-
-def check_parameters(package: Package, values: Mapping[str, object]) -> None:
-    """Refuses what the server would: unknown names, missing values, wrong types. Raises ClientError."""
-    known = package.parameters
-    for name, value in values.items():
-        if name not in known:
-            takes = ", ".join(sorted(known)) or "none"
-            raise ClientError(f"{package.name} has no parameter {name}: it takes {takes}.")
-        kind, words = KINDS.get(known[name].get("parameterType", "STRING"), (object, ""))
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ClientError(f"The parameter {name} must be {words}, not {value!r}.")
-    for name, about in known.items():
-        if name not in values and "defaultValue" not in about and not about.get("isOptional"):
-            raise ClientError(f"The parameter {name} of {package.name} has no default: give it a value.")
-
-
-class Client:
+class Client(Session):
     """Everything that is done on a server. Every method raises ClientError with one sentence."""
 
     def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self._api = _api_client(connection)
+        super().__init__(connection)
         self._pipelines = kfp_server_api.PipelineServiceApi(self._api)
         self._uploads = kfp_server_api.PipelineUploadServiceApi(self._api)
         self._experiments = kfp_server_api.ExperimentServiceApi(self._api)
         self._runs = kfp_server_api.RunServiceApi(self._api)
         self._recurring = kfp_server_api.RecurringRunServiceApi(self._api)
-        self._known: Server | None = None
         self._specs: dict[tuple[str, str], Mapping | None] = {}
         self._asks_metadata = True
-
-    def server(self) -> Server:
-        """Asks the server who it is, once. Raises ClientError if it is none, or too old."""
-        if self._known is None:
-            host = self.connection.host
-            status, body = self._open("GET", host, "/apis/v2beta1/healthz")
-            if status == 404:
-                raise ClientError(
-                    f"{host} answers, but not as Kubeflow Pipelines 2.5 does: name another host, or update it."
-                )
-            if status != 200:
-                raise self._refused(status, body)
-            try:
-                told = dict(json.loads(body))
-            except ValueError:
-                raise ClientError(
-                    f"{host} answers with a web page, probably to log in: give a token, or name the API server."
-                ) from None
-            if told.get("apiServerReady") is False:
-                raise Unreachable(f"{host} answers, but the API server behind it does not: try again later.")
-            tag = re.match(r"v?(\d+)\.(\d+)", str(told.get("tag_name") or told.get("apiServerTagName") or ""))
-            version = (int(tag[1]), int(tag[2])) if tag else None
-            if version and version < OLDEST:
-                raise ClientError(
-                    f"{host} runs Kubeflow Pipelines {version[0]}.{version[1]}, which is too old: 2.5 is the oldest "
-                    "that works."
-                )
-            self._known = Server(version, bool(told.get("multi_user")))
-        return self._known
-
-    @property
-    def namespace(self) -> str | None:
-        """Of the user's runs; None where the server has a single user. Raises ClientError if it is not known."""
-        if not self.server().multi_user:
-            return None
-        if self.connection.namespace:
-            return self.connection.namespace
-        try:
-            return pathlib.Path(POD_NAMESPACE).read_text().strip()
-        except OSError:
-            raise ClientError(
-                f"{self.connection.host} has several users: name your namespace with --namespace or {NAMESPACE}."
-            ) from None
 
     def upload(self, package: Package) -> Version:
         """Makes sure that the server has this version of the pipeline. Does nothing if it has."""
@@ -441,8 +246,8 @@ class Client:
             run_id = self._guess(run_id, experiment)
         try:
             found = self._call(self._runs.run_service_get_run, run_id)
-        except _Missing:
-            raise ClientError(f"There is no run {_clean(run_id)} on {self.connection.host}.") from None
+        except Missing:
+            raise ClientError(f"There is no run {clean(run_id)} on {self.connection.host}.") from None
         return self._run(found, self._planned(found))
 
     def schedule(self, version: Version, experiment: str, wanted: Schedule) -> Outcome:
@@ -489,8 +294,8 @@ class Client:
         found = self._recurring_runs(experiment, name)
         if not found:
             names = sorted({one.display_name for one in self._recurring_runs(experiment)})
-            there = f"there are {', '.join(map(_clean, names))}" if names else "there are none"
-            raise ClientError(f"There is no schedule {_clean(name)}: {there}.")
+            there = f"there are {', '.join(map(clean, names))}" if names else "there are none"
+            raise ClientError(f"There is no schedule {clean(name)}: {there}.")
         return sum(self._delete(one.recurring_run_id) for one in found)
 
     def pods(self, run_id: str) -> list[Pod]:
@@ -517,8 +322,8 @@ class Client:
         status, body = self._open("GET", self.connection.ui, "/k8s/pod/logs", asked)
         if status in (401, 403):
             raise self._refused(status, body)
-        if status != 200 or _is_page(body):  # not the user interface, then perhaps the API server
-            path = f"/apis/v1alpha1/runs/{_quote(run_id)}/nodes/{_quote(pod.pod)}/log"
+        if status != 200 or is_page(body):  # not the user interface, then perhaps the API server
+            path = f"/apis/v1alpha1/runs/{quote(run_id)}/nodes/{quote(pod.pod)}/log"
             status, body = self._open("GET", self.connection.host, path)
             # It answers 200 before it has looked, and then appends its error.
             if status != 200 or b'"error_message"' in body[:200]:
@@ -541,11 +346,11 @@ class Client:
         scheme, _, rest = (artifact.uri.rstrip("/") + (f"/{file}" if file else "")).partition("://")
         source = {"gs": "gcs"}.get(scheme, scheme)
         if source not in ("minio", "s3", "gcs"):
-            raise ClientError(f"{_clean(artifact.uri)} does not lie in an object store that can be read from here.")
+            raise ClientError(f"{clean(artifact.uri)} does not lie in an object store that can be read from here.")
         bucket, _, key = rest.partition("/")
         # The server wants the namespace also where it has a single user, if it is to use that one's credentials.
         asked = {"namespace": self.namespace} if self.server().multi_user else {}
-        path = f"/artifacts/{source}/{_quote(bucket)}/{_quote(key, '/')}"
+        path = f"/artifacts/{source}/{quote(bucket)}/{quote(key, '/')}"
         status, body = self._open("GET", self.connection.ui, path, asked)
         if status in (401, 403):
             raise self._refused(status, body)
@@ -590,7 +395,7 @@ class Client:
     def _delete(self, recurring_run_id: str) -> bool:
         try:
             self._call(self._recurring.recurring_run_service_delete_recurring_run, recurring_run_id)
-        except _Missing:
+        except Missing:
             return False  # somebody was faster
         return True
 
@@ -620,7 +425,7 @@ class Client:
         """Creates something, or finds it if somebody else has created it meanwhile."""
         try:
             return create()
-        except _Conflict as conflict:
+        except Conflict as conflict:
             found = find()
             if found is None:
                 raise ClientError(str(conflict)) from None
@@ -629,14 +434,14 @@ class Client:
     def _guess(self, wanted: str, experiment: str) -> str:
         runs = self.runs(experiment)
         if not runs:
-            raise ClientError(f"There are no runs in the experiment {_clean(experiment)} yet.")
+            raise ClientError(f"There are no runs in the experiment {clean(experiment)} yet.")
         if wanted == "latest":
             return runs[0].id
         found = [run.id for run in runs if run.id.startswith(wanted) or run.name == wanted]
         if not found:
-            raise ClientError(f"There is no run {_clean(wanted)}: the latest is {runs[0].id}.")
+            raise ClientError(f"There is no run {clean(wanted)}: the latest is {runs[0].id}.")
         if len(found) > 1:
-            raise ClientError(f"{_clean(wanted)} means several runs: {', '.join(found[:3])}; name one by its id.")
+            raise ClientError(f"{clean(wanted)} means several runs: {', '.join(found[:3])}; name one by its id.")
         return found[0]
 
     def _run(self, run: kfp_server_api.V2beta1Run, planned: Iterable[str] = ()) -> Run:
@@ -660,7 +465,7 @@ class Client:
             (run.state or "pending").lower(),
             _time(run.created_at),
             _time(run.finished_at),
-            _clean(run.error.message) if run.error and run.error.message else "",
+            clean(run.error.message) if run.error and run.error.message else "",
             self.url(run.run_id),
             bool(run.recurring_run_id),
             (*started, *later),
@@ -692,236 +497,9 @@ class Client:
             try:
                 call = self._pipelines.pipeline_service_get_pipeline_version
                 self._specs[key] = self._call(call, pipeline_id, version_id).pipeline_spec
-            except _Missing:  # deleted since
+            except Missing:  # deleted since
                 self._specs[key] = None
         return self._specs[key]
-
-    def _list(self, call: Callable, field: str, count: int = 10**9, **options: object) -> list:
-        """The first `count` of a list that comes in pages."""
-        found, token = [], ""
-        while True:
-            size = min(PAGE, count)
-            answer = self._call(call, page_size=size, page_token=token, **_given(options))
-            found += getattr(answer, field) or []
-            if answer.next_page_token in (None, "", token) or len(found) >= count:
-                return found[:count]
-            token = answer.next_page_token
-
-    def _call(self, call: Callable, *arguments: object, **options: object) -> object:
-        """A call of kfp-server-api, its errors told as ours."""
-        self.server()
-        try:
-            return call(*arguments, _request_timeout=TIMEOUT, **options)
-        except kfp_server_api.ApiException as problem:
-            if not problem.status and "SSL" in str(problem.reason):
-                raise self._unreachable(problem.reason) from None
-            if not problem.status:
-                raise self._odd() from None
-            raise self._refused(problem.status, problem.body) from None
-        except urllib3.exceptions.HTTPError as problem:
-            raise self._unreachable(problem) from None
-        except (ValueError, TypeError):
-            raise self._odd() from None
-
-    def _open(
-        self,
-        method: str,
-        base: str,
-        path: str,
-        fields: Mapping | None = None,
-        body: bytes | None = None,
-        kind: str = "",
-    ) -> tuple[int, bytes]:
-        """A request that kfp-server-api does not know. Returns status and body."""
-        headers = {"Content-Type": kind, "Accept": kind, "X-Grpc-Web": "1"} if kind else {}
-        token = self._api.configuration.get_api_key_with_prefix("authorization")
-        if token:
-            headers["authorization"] = token
-        query = f"?{urllib.parse.urlencode(fields)}" if fields else ""
-        try:
-            answer = self._api.rest_client.pool_manager.request(
-                method, base + path + query, headers=headers, body=body, timeout=urllib3.Timeout(*TIMEOUT)
-            )
-        except urllib3.exceptions.HTTPError as problem:
-            raise self._unreachable(problem, base) from None
-        return answer.status, answer.data
-
-    def _metadata(self, run_id: str, method: str) -> object:
-        """Asks ML Metadata about a run: the answer to one of its Get...ByContext methods."""
-        from ml_metadata.proto import metadata_store_service_pb2 as messages
-
-        asked = messages.GetContextByTypeAndNameRequest(type_name="system.PipelineRun", context_name=run_id)
-        answer = self._grpc("GetContextByTypeAndName", asked, messages.GetContextByTypeAndNameResponse())
-        if not answer.HasField("context"):
-            raise ClientError(f"The run {run_id} has not run any node yet.")
-        request = getattr(messages, f"{method}Request")(context_id=answer.context.id)
-        return self._grpc(method, request, getattr(messages, f"{method}Response")())
-
-    def _grpc(self, method: str, request: object, answer: object) -> object:
-        sent = request.SerializeToString()
-        status, body = self._open(
-            "POST",
-            self.connection.ui,
-            f"/ml_metadata.MetadataStoreService/{method}",
-            body=struct.pack(">BI", 0, len(sent)) + sent,
-            kind="application/grpc-web+proto",
-        )
-        if status in (401, 403):
-            raise self._refused(status, body)
-        try:
-            told = _frames(body) if status == 200 else None
-        except (struct.error, ValueError):
-            told = None
-        if told is None:
-            raise ClientError(
-                f"{self.connection.ui} does not know what runs have made: name the user interface of Kubeflow "
-                f"Pipelines with --ui or {UI}."
-            )
-        answer.ParseFromString(told)
-        return answer
-
-    def _odd(self) -> ClientError:
-        return ClientError(f"{self.connection.host} answers what Kubeflow Pipelines would not.")
-
-    def _unreachable(self, problem: object, base: str = "") -> ClientError:
-        base = base or self.connection.host
-        reason = getattr(problem, "reason", None) or problem
-        text = str(reason)
-        if isinstance(reason, urllib3.exceptions.SSLError) or "CERTIFICATE" in text or "SSLError" in text:
-            if "CERTIFICATE_VERIFY_FAILED" in text:
-                return ClientError(f"The certificate of {base} is not trusted: name its authority's with --ca-file.")
-            return ClientError(f"{base} does not speak TLS as expected: check whether it is http or https.")
-        if isinstance(reason, urllib3.exceptions.NameResolutionError):
-            why = "there is no such name"
-        elif "refused" in text:
-            why = "nothing listens there"
-        elif isinstance(reason, urllib3.exceptions.TimeoutError):
-            why = "it does not answer in time"
-        else:
-            why = "the connection broke"
-        return Unreachable(f"{base} cannot be reached, {why}: check --host, or whether the port is still forwarded.")
-
-    def _refused(self, status: int, body: object) -> ClientError:
-        """The sentence for an answer that is an error."""
-        host, token = self.connection.host, self.connection.token
-        said = self._said(body)
-        if status == 401:
-            if token is None:
-                return ClientError(f"{host} wants a token: name a file of one with --token-file or {TOKEN_FILE}.")
-            return ClientError(f"{host} refuses the token: it may have expired, or be meant for another server.")
-        if status == 403:
-            where = f" in the namespace {_clean(self.connection.namespace)}" if self.connection.namespace else ""
-            return ClientError(f"{host} does not allow this{where}: is the namespace right, and may you use it?")
-        if status == 404:
-            return _Missing(f"{host} does not know it: {said}.")
-        if status == 409 or "already exist" in said:
-            return _Conflict(f"{host} refuses ({status}): {said}.")
-        if status in (429, 502, 503, 504):
-            return Unreachable(f"{host} is not ready ({status}): try again later.")
-        return ClientError(f"{host} refuses ({status}): {said}.")
-
-    def _said(self, body: object) -> str:
-        """What the server says in an error, as one short line and without the token, should it repeat that."""
-        text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
-        try:
-            told = json.loads(text)
-            text = told.get("message") or told.get("error_message") or told.get("error") or text
-        except (ValueError, AttributeError):
-            text = "a web page" if _is_page(text.encode()) else text
-        token = (self._api.configuration.get_api_key_with_prefix("authorization") or "").removeprefix("Bearer ")
-        return _clean(text.replace(token, "***") if token else text).rstrip(".") or "it does not say why"
-
-
-class _Missing(ClientError):
-    """404."""
-
-
-class _Conflict(ClientError):
-    """409."""
-
-
-def _token(path: str | None, given: str | None, named: bool) -> Callable[[], str] | None:
-    """What gives the token, tried once: a file, else a given one, else the pod's, which only its own server gets."""
-    if path:
-        given = None
-    elif not given:
-        if named or not pathlib.Path(POD_TOKEN).is_file():
-            return None
-        path = POD_TOKEN
-
-    def read() -> str:  # each time, as Kubernetes replaces the file before the token expires
-        try:
-            token = (given or pathlib.Path(path).read_text(encoding="utf-8")).strip()
-        except (OSError, UnicodeDecodeError):
-            raise ClientError(f"The token file {path} cannot be read.") from None
-        if not re.fullmatch(r"[!-~]+", token):
-            where = f"The variable {TOKEN}" if given else f"The token file {path}"
-            raise ClientError(f"{where} does not hold a token.")
-        return token
-
-    read()
-    return read
-
-
-def _kubeconfig(environ: Mapping[str, str]) -> tuple[str, Mapping[str, object]]:
-    """The API server of Kubernetes, and how to log in, of the current context."""
-    missing = f"No server is named: give --host, set {HOST}, or have a kubeconfig for the cluster."
-    files = environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
-    if not any(os.path.isfile(file) for file in files.split(os.pathsep)):  # the import below takes seconds
-        raise ClientError(missing)
-    import kubernetes.client
-    import kubernetes.config
-
-    found = kubernetes.client.Configuration()
-    try:
-        kubernetes.config.load_kube_config(config_file=files, client_configuration=found)
-    except Exception:  # it raises many kinds
-        raise ClientError(missing) from None
-    names = [
-        "api_key",
-        "api_key_prefix",
-        "refresh_api_key_hook",
-        "ssl_ca_cert",
-        "cert_file",
-        "key_file",
-        "verify_ssl",
-    ]
-    return found.host.rstrip("/"), {name: getattr(found, name) for name in names}
-
-
-def _api_client(connection: Connection) -> kfp_server_api.ApiClient:
-    found = kfp_server_api.Configuration()
-    found.host = connection.host
-    # Redirects, but no second try: urllib3 would log each, and the commands can be called again.
-    found.retries = urllib3.Retry(total=None, connect=0, read=0, redirect=5, status=0, other=0)
-    for name, value in connection.settings.items():
-        setattr(found, name, value)
-    if connection.ca_file:
-        found.ssl_ca_cert = connection.ca_file
-    if not connection.verify:
-        found.verify_ssl = False
-        warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)  # it was asked for
-    if connection.token:
-
-        def refresh(configuration: kfp_server_api.Configuration) -> None:
-            configuration.api_key["authorization"] = connection.token()
-
-        found.api_key_prefix["authorization"] = "Bearer"
-        found.refresh_api_key_hook = refresh
-        refresh(found)
-    return kfp_server_api.ApiClient(found)
-
-
-def _url(text: str) -> str:
-    text = text if re.match(r"https?://", text) else f"https://{text}"
-    try:
-        parts = urllib.parse.urlsplit(text)
-        parts.port  # noqa: B018 - raises
-    except ValueError:
-        raise ClientError(f"{_clean(text)} is not the address of a server.") from None
-    if not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ClientError("The host must be an address such as https://kubeflow.example.org/pipeline, with no more.")
-    return text.rstrip("/")
 
 
 def _tasks(spec: Mapping, component: Mapping) -> Iterable[str]:
@@ -939,26 +517,6 @@ def _tasks(spec: Mapping, component: Mapping) -> Iterable[str]:
                 yield from _tasks(spec, inner)
             else:
                 yield name
-
-
-def _frames(body: bytes) -> bytes:
-    """The message in a gRPC-web response. Raises ValueError on an error of the server's."""
-    message, place = b"", 0
-    while place < len(body):
-        kind, size = struct.unpack_from(">BI", body, place)
-        part = body[place + 5 : place + 5 + size]
-        if len(part) < size:
-            raise ValueError
-        if kind == 0:
-            message += part
-        elif kind == 0x80:
-            status = re.search(rb"grpc-status:\s*(\d+)", part)
-            if status and int(status[1]) not in (0, 5):  # 5: not found, an empty message
-                raise ValueError
-        else:
-            raise ValueError
-        place += 5 + size
-    return message
 
 
 def _scheduled(one: kfp_server_api.V2beta1RecurringRun) -> Scheduled:
@@ -997,10 +555,6 @@ def _named(name: str) -> str:
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]})
 
 
-def _given(options: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
 def _utc(moment: datetime.datetime | None) -> str | None:
     return moment and moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -1008,18 +562,3 @@ def _utc(moment: datetime.datetime | None) -> str | None:
 def _time(moment: datetime.datetime | None) -> datetime.datetime | None:
     """The server writes 1970 or the year 1 where there is no time."""
     return moment if moment and moment.year > 1970 else None
-
-
-def _quote(text: str, safe: str = "") -> str:
-    return urllib.parse.quote(text, safe=safe)
-
-
-def _is_page(body: bytes) -> bool:
-    return body[:200].lstrip().lower().startswith((b"<!doctype html", b"<html"))
-
-
-def _clean(text: object, most: int = 300) -> str:
-    """On one line, without what a terminal would obey, and not endless."""
-    line = " ".join(str(text).split())
-    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
-    return line if len(line) <= most else line[: most - 1] + "…"

@@ -32,8 +32,7 @@ def main(argv: list[str]) -> None:
 
     from tfx.orchestration.kubeflow.v2 import compiler_utils
 
-    from . import object_store  # noqa: F401  s3:// for TFX's own components
-
+    _open_object_stores()
     compiler_utils.TITLE_TO_CLASS_PATH.update(json.loads(arguments.artifact_classes))
     check_types(executor_input, compiler_utils.TITLE_TO_CLASS_PATH)
     make_folders(executor_input)
@@ -51,6 +50,15 @@ def main(argv: list[str]) -> None:
     translate_output(output)
     with open(output_file, "w") as file:
         json.dump(output, file)
+
+
+def _open_object_stores() -> None:
+    """Lets TFX's components read and write `s3://`, where the project has what that takes."""
+    try:
+        import storage.filesystem  # noqa: F401
+    except ModuleNotFoundError as missing:
+        if not (missing.name or "").startswith("storage"):
+            raise
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:

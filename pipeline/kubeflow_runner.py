@@ -11,15 +11,16 @@ from tfx.dsl.components.base import base_node
 from tfx.types import standard_artifacts
 
 from components.evaluation_report import Report
-from components.report import build
-from kubeflow import compiler, notify, object_store
+from core import settings as settings_module
+from core.errors import UserError
+from core.settings import Settings
+from kubeflow import compiler, notify
 from kubeflow.baseline import Latest, Record
 from kubeflow.serve import InferenceService
 from kubeflow.show import Show
-from pipeline import settings as settings_module
-from pipeline.errors import UserError
 from pipeline.pipeline import Places, create_pipeline
-from pipeline.settings import Settings
+from review.report import build
+from storage import object_store
 
 IMAGE = "alexnet-pipeline"
 # Which nodes read or write what outlives a run. The others can run where the volume cannot be mounted.

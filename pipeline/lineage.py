@@ -10,10 +10,11 @@ import shutil
 import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 
+from components import evaluation
 from components.example_gen import REPORT
 from components.previous import CURRENT, node_of
 from components.serving_check import RESULT
-from pipeline import evaluation, results
+from review import results
 
 Execution, Event = metadata_store_pb2.Execution, metadata_store_pb2.Event
 READ = (Event.INPUT, Event.INTERNAL_INPUT)
@@ -54,7 +55,7 @@ def artifacts(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, dict[s
 
 
 def links(store: ml_metadata.MetadataStore, run_id: str) -> list[dict[str, object]]:
-    """The artifacts of a run and all that they were made from, in the form of `components.report.schema.Artifact`.
+    """The artifacts of a run and all that they were made from, in the form of `review.report.schema.Artifact`.
 
     Every artifact is followed to the execution that made it, which for a cached one was in an earlier run.
     """
@@ -108,7 +109,7 @@ def resolutions(store: ml_metadata.MetadataStore, run_id: str) -> dict[int, str]
 
 
 def summarise(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, object]:
-    """The facts about a run that `pipeline.results` makes its results of; a part that did not run is left out."""
+    """The facts about a run that `review.results` makes its results of; a part that did not run is left out."""
     found = artifacts(store, run_id)
     summary: dict[str, object] = {}
     for key, node, output, file in (

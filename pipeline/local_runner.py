@@ -17,12 +17,12 @@ import threading
 import time
 from collections.abc import Iterator
 
-from pipeline import files
-from pipeline import settings as settings_module
-from pipeline.errors import UserError
-from pipeline.events import emit
-from pipeline.exit_codes import FAILURE, OK, USER_ERROR
-from pipeline.workdir import Workdir
+from core import files
+from core import settings as settings_module
+from core.errors import UserError
+from core.events import emit
+from core.exit_codes import FAILURE, OK, USER_ERROR
+from core.workdir import Workdir
 
 
 def main(folder: pathlib.Path) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from pipeline.errors import UserError
+from core.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.settings import Settings
+    from core.settings import Settings
 
 NODES = (
     "ImageExampleGen",

@@ -13,7 +13,7 @@ from tfx.dsl.components.base import base_node
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
 
-from components import schemas
+from components import evaluation, schemas
 from components.data_check import DataCheck
 from components.evaluation_report import EvaluationReport
 from components.evaluator import Evaluator
@@ -21,30 +21,34 @@ from components.example_gen import ImageExampleGen
 from components.pusher import Pusher
 from components.schema_gen import ImageSchemaGen
 from components.serving_check import ServingCheck
-from pipeline import evaluation, fingerprint
-from pipeline.settings import Settings
+from core import fingerprint
+from core.settings import Settings
 
+# What a node computes with: when one of these files changes, its cached results count no more.
 PREPROCESSING_CODE = ("trainer/preprocessing.py", "trainer/images.py", "trainer/features.py", "trainer/summary.py")
 EVALUATION_CODE = (
     "components/evaluator.py",
-    "components/predictions.py",
     "components/derived_features.py",
+    "components/records.py",
     "components/tfma_metrics.py",
+    "review/predictions.py",
 )
 REPORT_CODE = (
+    "components/evaluation.py",
     "components/evaluation_report.py",
-    "components/predictions.py",
-    "components/report",
-    "pipeline/evaluation.py",
-    "pipeline/gates.py",
-    "pipeline/results.py",
+    "components/records.py",
+    "review/gates.py",
+    "review/predictions.py",
+    "review/report",
+    "review/results.py",
 )
+SERVING_CODE = ("components/records.py", "components/serving_check.py", "components/serving_probe.py")
 INGEST_CODE = (
     "components/ingest.py",
-    "components/images.py",
     "components/shapes.py",
     "components/shapes10.py",
     "components/sources",
+    "core/images.py",
 )
 
 
@@ -195,7 +199,7 @@ def create_pipeline(
         examples=examples.outputs["examples"],
         images=settings.serving.images,
         max_latency_ms=settings.serving.max_latency_ms,
-        code=fingerprint.code("components/serving_check.py", "components/serving_probe.py"),
+        code=fingerprint.code(*SERVING_CODE),
     )
     before = history.report(evaluator.outputs["evaluation"])
     report = EvaluationReport(

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Mapping
 
-from pipeline.text import setting
+from core.text import setting
 
 WAITING, RUNNING, DONE, CACHED, FAILED, SKIPPED = "waiting", "running", "done", "cached", "failed", "skipped"
 WORDS = {CACHED: "reused from cache"}

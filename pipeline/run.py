@@ -15,11 +15,14 @@ import sys
 from collections.abc import Callable, Iterator
 
 from components import stored_schema
-from pipeline import files, fingerprint, nodes, report, results, settings
-from pipeline.events import VARIABLE, Reader
-from pipeline.exit_codes import FAILURE, INTERRUPTED, NOT_PUSHED, OK, USER_ERROR
+from components.sources import fingerprint
+from core import files, settings
+from core.events import VARIABLE, Reader
+from core.exit_codes import FAILURE, INTERRUPTED, NOT_PUSHED, OK, USER_ERROR
+from core.workdir import Workdir
+from pipeline import nodes
 from pipeline.progress import Node, Run
-from pipeline.workdir import Workdir
+from review import results, run_report
 
 STOP_SECONDS = 10  # that an interrupted worker is given before it is killed
 LOG = "log.txt"
@@ -55,7 +58,7 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], No
         show: called with the state so far, a few times a second, and with a line for every event worth one.
 
     Returns:
-        The exit code (pipeline.exit_codes) and the results, which are also in `results.json` of the run's folder.
+        The exit code (core.exit_codes) and the results, which are also in `results.json` of the run's folder.
 
     Raises:
         UserError: the working directory is in use or cannot be used.
@@ -99,7 +102,7 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], No
             outcome, code = read_outcome(folder, request)
             found |= outcome
         files.replace(folder / "results.json", json.dumps(found))
-        report.write(workdir, found)
+        run_report.write(workdir, found)
         return code, found
 
 

@@ -9,8 +9,8 @@ import time
 
 import keras
 
-from pipeline import events, files
-from pipeline.errors import UserError
+from core import events, files
+from core.errors import UserError
 from trainer import metrics
 from trainer.checkpoint import Checkpoint
 

@@ -19,7 +19,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipeline.text import plain
+from core.text import plain
 
 COLUMN, PAGE = 3.4, 7.0  # inches: the width of one column, and of the text of a page
 DPI = 200  # of PNG

@@ -18,8 +18,8 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from pipeline.errors import UserError
-from pipeline.settings import Training
+from core.errors import UserError
+from core.settings import Training
 
 MOST_STEPS_PER_CALL = 32  # on a GPU: still several progress events a second
 CPU_FLAGS = {"avx512_bf16", "amx_bf16"}  # either multiplies bfloat16 faster than float32

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from pipeline.errors import UserError
+from core.errors import UserError
 from trainer import features, images
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from keras import layers, ops
 from trainer.batch_norm import FusedBatchNormalization
 
 if TYPE_CHECKING:
-    from pipeline.settings import Model
+    from core.settings import Model
 
 
 def build(

@@ -28,7 +28,7 @@ from keras import ops
 from trainer import augmentation, metrics, optimization
 
 if TYPE_CHECKING:
-    from pipeline.settings import Training
+    from core.settings import Training
 
 
 def learner(

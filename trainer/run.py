@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from pipeline import files
-from pipeline.settings import Model, Training
+from core import files
+from core.settings import Model, Training
 from trainer import export, hardware, summary, training
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 
-from pipeline.errors import UserError
+from core.errors import UserError
 
 ASSETS = "transform_fn/assets"  # where TFT keeps the vocabularies in the transform graph
 CLASSES = "classes"  # asset with lines of "<examples> <label> <class name>"

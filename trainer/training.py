@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import keras
 
-from pipeline.errors import UserError
-from pipeline.settings import Model, Training
+from core.errors import UserError
+from core.settings import Model, Training
 from trainer import callbacks, hardware, model, recipe, tensorboard
 from trainer.checkpoint import Checkpoint
 from trainer.input import evaluation_dataset, training_dataset

@@ -21,9 +21,9 @@ from keras_tuner.engine import base_tuner
 from keras_tuner.engine import trial as trials
 from tfx.components.tuner.component import TunerFnResult
 
-from pipeline.errors import UserError
-from pipeline.events import emit
-from pipeline.settings import Training, Tuner
+from core.errors import UserError
+from core.events import emit
+from core.settings import Training, Tuner
 from trainer import features, hardware, input, run, summary, training
 from trainer.callbacks import Diverged
 from trainer.summary import DataSummary

@@ -9,7 +9,7 @@ import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from pipeline.errors import UserError
+from core.errors import UserError
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 FEATURES = ("image", "label", "class_name", "id")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import pathlib
 
 from components.sources.base import BadRecord, Record, Shard, Source
-from pipeline import settings
-from pipeline.errors import UserError
+from core import settings
+from core.errors import UserError
 
 __all__ = ["BadRecord", "Record", "Shard", "Source", "open_source"]
 

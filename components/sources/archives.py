@@ -16,7 +16,7 @@ import numpy as np
 
 from components.sources import cifar_pickle
 from components.sources.base import BadRecord, Record, Shard, Source
-from pipeline.errors import UserError
+from core.errors import UserError
 
 SIDE = 32
 PIXELS = SIDE * SIDE * 3

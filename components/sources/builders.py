@@ -16,9 +16,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from components.sources.base import BadRecord, Record, Shard, Source
-from pipeline import settings
-from pipeline.errors import UserError
-from pipeline.events import emit
+from core import settings
+from core.errors import UserError
+from core.events import emit
 
 EMBEDDED = "shapes10"
 SHARD_SIZE = 10_000  # examples

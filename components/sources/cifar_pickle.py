@@ -13,7 +13,7 @@ import pickle
 
 import numpy as np
 
-from pipeline.errors import UserError
+from core.errors import UserError
 
 LARGEST = 512 * 2**20  # bytes; a batch of the original has 31 MB
 

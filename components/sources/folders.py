@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from components.sources.base import BadRecord, Record, Shard, Source
-from pipeline.errors import UserError
+from core.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SPLITS = ("train", "test")

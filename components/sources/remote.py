@@ -9,9 +9,9 @@ import threading
 import time
 
 from components.sources.folders import SPAN
-from kubeflow import object_store
-from pipeline.errors import UserError
-from pipeline.events import emit
+from core.errors import UserError
+from core.events import emit
+from storage import object_store
 
 
 def find(uri: str, newest_spans: int = 0) -> list[object_store.Object]:

@@ -1,0 +1,169 @@
+"""What Evaluator is told to measure, and reading what it measured. TFMA is the source of every number."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
+
+from components import tfma_metrics
+from components.evaluator import BASELINE, CANDIDATE
+from core import settings
+from trainer import features
+
+ACCURACY, LOSS, TOP, MATRIX = "accuracy", "loss", "top_3_accuracy", "confusion_matrix"
+AUC, CALIBRATION = "auc", "calibration"
+
+
+def eval_config(gates: settings.Gates, evaluation: settings.Evaluation) -> config_pb2.EvalConfig:
+    """The metrics, the slices and all gates, so that the blessing is TFX's own."""
+    accuracy = config_pb2.MetricConfig(
+        class_name="SparseCategoricalAccuracy",
+        config=f'"name": "{ACCURACY}"',
+        per_slice_thresholds=[
+            _gate(config_pb2.SlicingSpec(), gates.min_accuracy, gates.max_accuracy_drop),
+            # Within the slice of a true class, accuracy is that class's recall.
+            _gate(
+                config_pb2.SlicingSpec(feature_keys=[features.CLASS_NAME]),
+                gates.min_class_recall,
+                gates.max_class_recall_drop,
+            ),
+        ],
+    )
+    in_slices = [
+        accuracy,
+        config_pb2.MetricConfig(class_name="ExampleCount"),
+        config_pb2.MetricConfig(class_name="SparseCategoricalCrossentropy", config=f'"name": "{LOSS}"'),
+    ]
+    overall = [
+        config_pb2.MetricConfig(class_name="SparseTopKCategoricalAccuracy", config=f'"name": "{TOP}", "k": 3'),
+        config_pb2.MetricConfig(class_name="MultiClassConfusionMatrixPlot", config=f'"name": "{MATRIX}"'),
+        _ours(tfma_metrics.OneVersusRestAUC, AUC),
+        _ours(tfma_metrics.TopLabelCalibration, CALIBRATION),
+    ]
+    slices = [(), (features.CLASS_NAME,), *(tuple(names.split(",")) for names in evaluation.slices)]
+    models = [
+        config_pb2.ModelSpec(
+            name=name,
+            signature_name=features.EVALUATION_SIGNATURE,
+            label_key=features.LABEL,
+            is_baseline=name == BASELINE,
+        )
+        for name in (CANDIDATE, BASELINE)
+    ]
+    return config_pb2.EvalConfig(
+        model_specs=models,
+        slicing_specs=[config_pb2.SlicingSpec(feature_keys=names) for names in slices],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics) for metrics in (in_slices, overall)],
+    )
+
+
+def _ours(metric: type, name: str) -> config_pb2.MetricConfig:
+    return config_pb2.MetricConfig(class_name=metric.__name__, module=metric.__module__, config=f'"name": "{name}"')
+
+
+def _gate(where: config_pb2.SlicingSpec, floor: float, drop: float) -> config_pb2.PerSliceMetricThreshold:
+    threshold = config_pb2.MetricThreshold()
+    threshold.value_threshold.lower_bound.value = floor
+    threshold.change_threshold.direction = config_pb2.MetricDirection.HIGHER_IS_BETTER
+    threshold.change_threshold.absolute.value = -drop
+    return config_pb2.PerSliceMetricThreshold(slicing_specs=[where], threshold=threshold)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """The measurements in one slice: value of each feature -> the value that its examples have in common."""
+
+    values: dict[str, str]
+    count: int
+    accuracy: float
+    loss: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The measurements of one model on the test split.
+
+    Attributes:
+        count: test examples.
+        accuracy, loss, top_3_accuracy: over all of them; loss in nats.
+        recalls: class name -> accuracy within the slice of that true class.
+        counts: class name -> its test examples.
+        matrix: [true class][predicted class] counts, by label.
+        auc: area under the ROC curve of each class against the rest, by label; NaN where there is none.
+        calibration: (examples, sum of the highest probability, right ones) in equal bins of that probability.
+        slices: all other slices.
+    """
+
+    count: int
+    accuracy: float
+    loss: float
+    top_3_accuracy: float
+    recalls: dict[str, float]
+    counts: dict[str, int]
+    matrix: list[list[int]]
+    auc: list[float]
+    calibration: list[list[float]]
+    slices: list[Slice]
+
+
+def load(path: str, model: str = CANDIDATE) -> Evaluation | None:
+    """Reads an Evaluator's result; None if `model` is not in it (a first run has no baseline)."""
+    result = tfma.load_eval_result(path, model_name=model)
+    if not result.slicing_metrics and model == CANDIDATE:
+        result = tfma.load_eval_result(path)  # a model that was evaluated alone has no name there
+    if not result.slicing_metrics:
+        return None
+    found = {slice_key: outputs[""][""] for slice_key, outputs in result.slicing_metrics}
+    overall = found.pop(())
+    by_class, others = {}, []
+    for slice_key, values in found.items():
+        names = {name: value if isinstance(value, str) else str(value) for name, value in slice_key}
+        part = Slice(names, round(_number(values["example_count"])), _number(values[ACCURACY]), _number(values[LOSS]))
+        if list(names) == [features.CLASS_NAME]:
+            by_class[names[features.CLASS_NAME]] = part
+        else:
+            others.append(part)
+    plots = next(outputs for slice_key, outputs in result.plots if not slice_key)
+    calibration = _array(overall.get(CALIBRATION, {}))
+    return Evaluation(
+        count=round(_number(overall["example_count"])),
+        accuracy=_number(overall[ACCURACY]),
+        loss=_number(overall[LOSS]),
+        top_3_accuracy=_number(overall[TOP]),
+        recalls={name: part.accuracy for name, part in by_class.items()},
+        counts={name: part.count for name, part in by_class.items()},
+        matrix=_matrix(plots[""][""]),
+        auc=_array(overall.get(AUC, {})).tolist(),
+        calibration=calibration.reshape(-1, 3).tolist(),
+        slices=others,
+    )
+
+
+def measured(path: str) -> dict[str, dict | str | None]:
+    """An Evaluator's result as plain data: "candidate" and "baseline", as `Evaluation` or None, and its path."""
+    loaded = {name: load(path, name) for name in (CANDIDATE, BASELINE)}
+    return {name: dataclasses.asdict(found) if found else None for name, found in loaded.items()} | {
+        "evaluation": path
+    }
+
+
+def _number(value: Mapping) -> float:
+    return float(next((v for k, v in value.items() if k in ("doubleValue", "boundedValue")), float("nan")))
+
+
+def _array(value: Mapping) -> np.ndarray:
+    return np.array(value.get("arrayValue", {}).get("float64Values", []), float)
+
+
+def _matrix(plots: Mapping) -> list[list[int]]:
+    entries = plots["multiClassConfusionMatrixAtThresholds"]["matrices"][0]["entries"]
+    cells = {
+        (int(e.get("actualClassId", 0)), int(e.get("predictedClassId", 0))): round(float(e["numWeightedExamples"]))
+        for e in entries
+    }
+    size = 1 + max(max(pair) for pair in cells)
+    return [[cells.get((true, predicted), 0) for predicted in range(size)] for true in range(size)]

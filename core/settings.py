@@ -1,0 +1,463 @@
+"""The settings: one typed, validated model for everything a run can be told.
+
+A run's settings come from a preset (a file in `presets/`, or a path), then from `--set group.key=value`. What is
+not set has the default below. Nothing here imports TensorFlow or TFX.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pathlib
+import re
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from core.errors import UserError
+
+PRESETS = pathlib.Path(__file__).resolve().parent / "presets"
+DEFAULT_PRESET = "shapes10"
+
+Share = typing.Annotated[float, Field(ge=0, le=1)]
+Size = typing.Annotated[int, Field(ge=8, le=1024)]
+
+
+class Group(pydantic.BaseModel):
+    """A group of settings: unknown keys are refused, values cannot change."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Data(Group):
+    """Where the examples come from (ImageExampleGen) and how they are split."""
+
+    source: str = Field(
+        "shapes10", min_length=1, description="a TensorFlow Datasets name, or an archive or a folder, also s3://"
+    )
+    data_dir: str | None = Field(None, description="where TensorFlow Datasets keeps prepared data")
+    name: str | None = Field(
+        None, pattern=r"^[a-z0-9][a-z0-9_-]*$", description="what results and pushes are filed under"
+    )
+    train_split: str = Field("train", min_length=1, description="TensorFlow Datasets split to train on")
+    test_split: str = Field("test", min_length=1, description="TensorFlow Datasets split to evaluate on")
+    validation_share: float = Field(0.1, gt=0, lt=1, description="held out of train, by a hash of the pixels")
+    max_bad_share: Share = Field(0.01, description="share of unreadable examples that is dropped with a warning")
+    newest_spans: int = Field(0, ge=0, description="of a folder with span-N folders, take the newest N; 0: all")
+    features: tuple[typing.Annotated[str, Field(pattern=r"^\w+$")], ...] = Field(
+        (),
+        description="further features to keep, for slices: of TensorFlow Datasets any single value, of spans: span",
+    )
+    version: str = Field("auto", description="identifies the data for the cache; auto: look at the files")
+    max_label_skew: Share = Field(0.1, description="largest change of a class's share between train and test")
+    max_label_drift: Share = Field(0.1, description="largest change of a class's share since the last run")
+    update_schema: bool = Field(False, description="infer the stored schema anew from this run's data")
+
+    @pydantic.field_validator("features", mode="after")
+    @classmethod
+    def _are_further(cls, features: tuple[str, ...]) -> tuple[str, ...]:
+        taken = {"image", "label", "class_name", "id", "brightness", "contrast", "size", "width", "height"}
+        for name in features:
+            if name in taken or features.count(name) > 1:
+                raise ValueError(f"{name} is there already")
+        return features
+
+
+class Preprocessing(Group):
+    """What Transform does before training."""
+
+    image_size: Size = Field(32, description="side in pixels of the stored uint8 images")
+
+
+class Model(Group):
+    """The network (trainer/model.py)."""
+
+    variant: Literal["cifar", "paper"] = Field("cifar", description="paper: 11x11/4 stem for 227; cifar: 3x3/1 stem")
+    input_size: Size = Field(32, description="side in pixels that the network sees; resized on the device")
+    width: float = Field(0.25, gt=0, le=4, description="multiplies the number of filters and of dense units")
+    pools: tuple[typing.Annotated[int, Field(ge=1, le=5)], ...] = Field(
+        (1, 2, 5), max_length=3, description="the convolutions that are followed by a pooling"
+    )
+    normalization: Literal["batch", "lrn", "none"] = Field("batch", description="lrn: as published in 2012")
+    groups: Literal[1, 2] = Field(1, description="2: the paper's split over two GPUs")
+    dropout: float = Field(0.5, ge=0, lt=1, description="of each of the two hidden dense layers")
+    views: Literal[1, 2, 6] = Field(
+        1, description="serve the mean over so many views of an image; 2: and mirrored, 6: and moved by a pixel"
+    )
+
+
+class Training(Group):
+    """The recipe (trainer/training.py)."""
+
+    epochs: int = Field(8, ge=1, le=10_000)
+    batch_size: int = Field(128, ge=1, le=65_536, description="over all devices")
+    learning_rate: float = Field(0.1, gt=0, le=10, description="the peak of the one-cycle schedule")
+    muon: float = Field(0.0, ge=0, le=1, description="peak rate of Muon for the hidden kernels; 0: SGD for them, too")
+    warmup_share: Share = Field(0.25, description="share of the steps in which the learning rate rises")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on kernels, none on biases and gains")
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    flip: bool = Field(True, description="mirror half of the training images")
+    shift: int = Field(2, ge=0, le=64, description="move training images by up to this many stored pixels")
+    cutout: int = Field(0, ge=0, le=512, description="cover a square of so many stored pixels in training images")
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "auto", description="auto: mixed_bfloat16 where the hardware has it"
+    )
+    jit: Literal["auto", "on", "off"] = Field(
+        "auto", description="XLA; auto: on one GPU, off on several, and off on CPU, where it is slower"
+    )
+    steps_per_execution: int = Field(0, ge=0, description="training steps in one call; 0: chosen by the device")
+    seed: int = Field(1, ge=0, lt=2**31)
+    cache: bool = Field(True, description="keep the decoded training images in memory if they fit")
+    warm_start: bool = Field(False, description="start from the weights of the latest blessed model")
+    checkpoint: bool = Field(True, description="save after every epoch, so that a killed run continues")
+
+
+NOT_SEARCHED = {
+    "model.variant", "model.pools", "model.views", "training.epochs", "training.seed", "training.warm_start",
+    "training.checkpoint", "training.cache", "training.jit", "training.steps_per_execution",
+}  # fmt: skip
+
+
+class Tuner(Group):
+    """The search for a better recipe before the training (trainer/tuning.py)."""
+
+    trials: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="recipes to try, first the one that is set if the space has it; null: none",
+    )
+    algorithm: Literal["random", "bayesian", "hyperband"] = Field("random", description="how Keras Tuner searches")
+    epochs: int = Field(3, ge=1, le=10_000, description="of each trial; with hyperband, of the longest ones")
+    share: float = Field(1.0, gt=0, le=1, description="of the training examples, for the trials alone")
+    space: dict[str, tuple[bool | int | float | str, ...]] = Field(
+        {
+            "training.learning_rate": (0.02, 0.5, "log"),
+            "training.weight_decay": (5e-5, 2e-3, "log"),
+            "model.dropout": (0, 0.5),
+        },
+        description="setting: [low, high], [low, high, log], or the values to choose from",
+    )
+
+    @pydantic.field_validator("space", mode="after")
+    @classmethod
+    def _can_be_searched(cls, space: dict[str, tuple]) -> dict[str, tuple]:
+        if not space:
+            raise ValueError("name a setting to search")
+        return {key: cls._dimension(key, values) for key, values in space.items()}
+
+    @staticmethod
+    def _dimension(key: str, given: tuple) -> tuple:
+        """The values as the setting has them and, last, how they are meant: "linear", "log" or "choice"."""
+        groups = {"model": Model, "training": Training}
+        known = [f"{group}.{name}" for group, kind in groups.items() for name in kind.model_fields]
+        if key not in known:
+            raise ValueError(f"{key} is no setting of the recipe, {_nearest(key, known)}")
+        if key in NOT_SEARCHED:
+            raise ValueError(f"{key} cannot be searched")
+        group, _, name = key.partition(".")
+        kind = given[-1] if given and given[-1] in ("linear", "log", "choice") else None
+        try:
+            values = [getattr(groups[group](**{name: value}), name) for value in (given[:-1] if kind else given)]
+        except pydantic.ValidationError as error:
+            raise ValueError(_explain(error.errors()[0]).removesuffix(".")) from None
+        numeric = groups[group].model_fields[name].annotation in (int, float)
+        kind = kind or ("linear" if numeric and len(values) == 2 else "choice")
+        if kind == "choice" and len(set(values)) < max(2, len(values)):
+            raise ValueError(f"{key} needs two or more different values to choose from")
+        if kind != "choice" and not (numeric and len(values) == 2 and values[0] < values[1]):
+            raise ValueError(f"{key} needs a number and a larger one, such as [0.1, 0.5]")
+        if kind == "log" and values[0] <= 0:
+            raise ValueError(f"{key} needs a lower bound above 0 for log")
+        return (*values, kind)
+
+
+class Gates(Group):
+    """What a model has to reach to be pushed (Evaluator)."""
+
+    min_accuracy: Share = Field(0.5, description="floor of the test accuracy")
+    min_class_recall: Share = Field(0.1, description="floor of every class's recall")
+    max_accuracy_drop: Share = Field(0.01, description="allowed loss of accuracy against the baseline")
+    max_class_recall_drop: Share = Field(0.1, description="allowed loss of any class's recall against the baseline")
+
+
+class Evaluation(Group):
+    """How the test split is divided for the report (Evaluator, EvaluationReport)."""
+
+    slices: tuple[typing.Annotated[str, Field(pattern=r"^\w+(,\w+)*$")], ...] = Field(
+        ("brightness", "class_name,brightness"),
+        description="besides the classes: a feature of the examples, brightness, contrast or size; comma: a cross",
+    )
+    smallest_slice: int = Field(30, ge=1, description="slices with fewer examples are marked: not to be judged by")
+
+    @pydantic.field_validator("slices", mode="after")
+    @classmethod
+    def _are_slices(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
+        seen = [sorted(names.split(",")) for names in slices]
+        for names, parts in zip(slices, seen, strict=True):
+            if parts == ["class_name"]:
+                raise ValueError("class_name alone is always evaluated; leave it out")
+            if len(set(parts)) < len(parts) or seen.count(parts) > 1:
+                raise ValueError(f"{names} is there twice")
+            if {"id", "image"} & set(parts):
+                raise ValueError(f"{names}: every example is a slice of its own then")
+        return slices
+
+
+class Serving(Group):
+    """The check of the exported model in a fresh process, before the push (ServingCheck)."""
+
+    images: int = Field(16, ge=1, le=1000, description="test images that are sent through serving_default")
+    max_latency_ms: float = Field(1000, gt=0, description="median time of a request with one image")
+
+
+class Push(Group):
+    """Where a blessed model goes (Pusher)."""
+
+    destination: str | None = Field(
+        None, description="a folder for TF Serving, also s3://BUCKET/FOLDER; default: WORKDIR/serving/NAME"
+    )
+
+
+class Beam(Group):
+    """How the Beam components run: ImageExampleGen, StatisticsGen, Transform and Evaluator."""
+
+    runner: str | None = Field(
+        None, pattern=r"^\w+$", description="FlinkRunner, SparkRunner, DataflowRunner; default: in this process"
+    )
+    pipeline_args: tuple[str, ...] = Field((), description="Beam's options for it, such as --flink_master=HOST:8081")
+
+    @property
+    def arguments(self) -> list[str]:
+        """For `beam.Pipeline`. None by default: given any, TFX packs itself up for remote workers in every node."""
+        return [*([f"--runner={self.runner}"] if self.runner else ()), *self.pipeline_args]
+
+
+Quantity = typing.Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$")]
+
+
+class Toleration(Group):
+    """Of a taint, as in a Pod."""
+
+    key: str = ""
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+
+
+class KubeflowNode(Group):
+    """What one node of the pipeline needs on Kubernetes; what is not set is as in the group `kubeflow`."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+    gpus: int = Field(0, ge=0)
+    gpu_type: str = "nvidia.com/gpu"
+    shared_memory: Quantity | None = None
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    deadline: int | None = Field(None, ge=60)
+    retries: int | None = Field(None, ge=0, le=100)
+    cache: bool | None = None
+
+
+class Kubeflow(Group):
+    """How the nodes run on Kubeflow Pipelines (`alexnet kubeflow`); `alexnet run` does without."""
+
+    volume: str = Field("alexnet", min_length=1, description="PersistentVolumeClaim for what outlives a run")
+    volume_path: str = Field("/alexnet", pattern="^/", description="where it is mounted")
+    history: str | None = Field(
+        None, description="folder of earlier runs' statistics and reports, also s3://; default: VOLUME_PATH/history"
+    )
+    cpu: Quantity = Field("1", description="CPUs of a node; more in nodes")
+    memory: Quantity = Field("4Gi", description="memory of a node, requested and limit")
+    deadline: int = Field(86_400, ge=60, description="seconds after which a node is ended")
+    retries: int = Field(2, ge=0, le=100, description="how often a failed or evicted node is started again")
+    nodes: dict[str, KubeflowNode] = Field(
+        {"Trainer": KubeflowNode(cpu="4", memory="16Gi", gpus=1, shared_memory="2Gi")},
+        description="what single nodes need instead",
+    )
+    secret_env: dict[str, dict[str, str]] = Field(
+        {}, description="secret: {variable: key}, for the nodes that use an object store"
+    )
+    secret_files: dict[str, str] = Field({}, description="secret: folder for its files, likewise")
+    image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
+    image_pull_secrets: tuple[str, ...] = ()
+    ui: str | None = Field(None, pattern="^https?://", description="address of KFP's user interface, for links")
+    inference_service: str | None = Field(
+        None, pattern=r"^[a-z]([a-z0-9-]{0,51}[a-z0-9])?$", description="KServe's, to be applied after each push"
+    )
+    webhook_secret: str | None = Field(None, description="secret whose key url is called when a run fails; KFP 2.14")
+
+
+class Settings(Group):
+    """All settings of one run."""
+
+    data: Data = Data()
+    preprocessing: Preprocessing = Preprocessing()
+    model: Model = Model()
+    training: Training = Training()
+    tuner: Tuner = Tuner()
+    gates: Gates = Gates()
+    evaluation: Evaluation = Evaluation()
+    serving: Serving = Serving()
+    push: Push = Push()
+    beam: Beam = Beam()
+    kubeflow: Kubeflow = Kubeflow()
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        smallest = {"paper": 67, "cifar": 8}[self.model.variant]
+        sizes = (self.model.input_size, *self.tuner.space.get("model.input_size", ())[:-1])
+        if min(sizes) < smallest:
+            raise ValueError(f"model.input_size must be at least {smallest} for model.variant={self.model.variant}")
+        space = self.tuner.space
+        normalizations = {self.model.normalization, *space.get("model.normalization", ())[:-1]}
+        muon = max(self.training.muon, *space.get("training.muon", (0,))[:-1], 0)
+        if muon and (normalizations != {"batch"} or not self.training.momentum):
+            raise ValueError(
+                "training.muon needs model.normalization=batch and training.momentum above 0: set it to 0 otherwise"
+            )
+        return self
+
+    @property
+    def name(self) -> str:
+        """What results, schema and pushes of this data are filed under, e.g. "cifar10"."""
+        if self.data.name:
+            return self.data.name
+        source = self.data.source
+        if not looks_like_path(source):
+            source = builder_name(source)
+        elif re.match(r"cifar-10-(batches-py|batches-bin|python|binary)\b", pathlib.Path(source).name):
+            return "cifar10"  # the same data as the builder's, so models compete with each other
+        slug = re.sub(r"[^a-z0-9_-]+", "-", pathlib.Path(source).resolve().name.lower()).strip("-_")
+        return slug or "data"
+
+
+def builder_name(source: str) -> str:
+    """The builder in a TensorFlow Datasets name such as "shapes10/small" or "cifar10:3.0.2"."""
+    return source.replace(":", "/").split("/")[0]
+
+
+def is_remote(path: str) -> bool:
+    """Whether a data source or a push destination lies in an object store."""
+    return path.startswith("s3://")
+
+
+def looks_like_path(source: str) -> bool:
+    """Whether a data source names files, here or in an object store, rather than a TensorFlow Datasets builder."""
+    return (
+        source.startswith((".", "/", "~"))
+        or is_remote(source)
+        or "\\" in source
+        or source.endswith((".gz", ".tar"))
+        or bool(pathlib.Path(source).exists() and not re.fullmatch(r"[a-z0-9_]+", source))
+    )
+
+
+def presets() -> dict[str, str]:
+    """Name and one-line description (the file's first comment) of every preset."""
+    found = {}
+    for file in sorted(PRESETS.glob("*.yaml")):
+        first = file.read_text().splitlines()[0]
+        found[file.stem] = first.lstrip("# ").strip()
+    return found
+
+
+def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), **values: object) -> Settings:
+    """The effective settings.
+
+    Args:
+        preset: a name from `presets()`, or the path of a YAML file of the same form.
+        overrides: "group.key=value", the value in YAML.
+        **values: like overrides but already parsed, e.g. `**{"data.source": "cifar10"}`; None is skipped.
+
+    Raises:
+        UserError: an unknown preset or key, or a bad value, with the nearest valid name or range.
+    """
+    tree = _read_preset(preset)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text}: write it as --set group.key=value, for example --set training.epochs=3.")
+        try:
+            _put(tree, key.strip(), yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise UserError(f"--set {text}: the value is not valid YAML; put it in quotes.") from None
+    for key, value in values.items():
+        if value is not None:
+            _put(tree, key, value)
+    return parse(tree)
+
+
+def parse(tree: Mapping[str, object]) -> Settings:
+    """Settings from nested dicts, e.g. from a run's stored settings. Raises UserError."""
+    try:
+        return Settings.model_validate(tree)
+    except pydantic.ValidationError as error:
+        raise UserError(_explain(error.errors()[0])) from None
+
+
+def dump(settings: Settings) -> str:
+    """The settings as YAML, every value written out; `load` reads it back as a preset file."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_preset(preset: str) -> dict:
+    path = PRESETS / f"{preset}.yaml"
+    if not path.exists():
+        path = pathlib.Path(preset).expanduser()
+        if not path.is_file():
+            raise UserError(f"There is no preset {preset!r}: {_nearest(preset, presets())}.")
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise UserError(f"{path} is not valid YAML: {str(problem).splitlines()[0]}.") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} must hold groups of settings, like the files in {PRESETS}.")
+    return tree
+
+
+def _put(tree: dict, key: str, value: object) -> None:
+    group, _, name = key.partition(".")
+    if not name:
+        raise UserError(f"{key} is not a setting: {_nearest(key, _keys())}.")
+    if group not in Settings.model_fields:
+        raise UserError(f"{key} is not a setting: {_nearest(key, _keys())}.")
+    inner = tree.setdefault(group, {})
+    if not isinstance(inner, dict):
+        raise UserError(f"The preset's {group} must hold settings, not a value.")
+    inner[name] = value
+
+
+def _keys() -> list[str]:
+    return [
+        f"{group}.{name}" for group, field in Settings.model_fields.items() for name in field.annotation.model_fields
+    ]
+
+
+def _nearest(word: str, names: Iterable[str]) -> str:
+    """Which of `names` was probably meant."""
+    names = list(names)
+    tails = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}  # "epochs" for "training.epochs"
+    close = [tails[word]] if word in tails else difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if not close:
+        close = [tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], tails, n=1)]
+    if close:
+        return f"did you mean {close[0]}"
+    return "valid are " + ", ".join(names if len(names) < 12 else sorted({name.split(".")[0] for name in names}))
+
+
+def _explain(error: Mapping) -> str:
+    """One sentence for the first thing pydantic found."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _keys() if "." in key else list(Settings.model_fields)
+        return f"{key} is not a setting: {_nearest(key, known)}."
+    if not key:
+        return error["msg"].removeprefix("Value error, ") + "."
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}={error['input']}: {message[0].lower()}{message[1:]}."

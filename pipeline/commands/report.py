@@ -1,0 +1,41 @@
+"""`alexnet report`."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import click
+
+from core.errors import UserError
+from core.workdir import Workdir
+from pipeline.commands.common import workdir_option
+
+
+@click.command("report")
+@workdir_option
+@click.option("--run", "run_id", metavar="ID", help="A run's id or its beginning; the latest if not given.")
+@click.option("--output", metavar="FILE", help="Copy the page there; a name that ends in .json takes the data.")
+@click.option("--open", "opened", is_flag=True, help="Show it in the browser.")
+@click.option("--schema", is_flag=True, help="Print the form of report.json as JSON Schema, and nothing else.")
+def command(workdir: str, run_id: str | None, output: str | None, opened: bool, schema: bool) -> None:
+    """Find the report of a run, or make it: one HTML file with everything about its evaluation."""
+    import shutil
+
+    from review import run_report
+
+    if schema:
+        click.echo(json.dumps(run_report.schema.Report.model_json_schema(), indent=1))
+        return
+    place = Workdir(workdir)
+    path = run_report.find(place, place.find(run_id, evaluated=True))
+    if output:
+        target = pathlib.Path(output).expanduser()
+        try:
+            shutil.copyfile(path.with_suffix(target.suffix) if target.suffix == ".json" else path, target)
+        except (OSError, shutil.SameFileError) as problem:
+            raise UserError(f"--output {output}: {getattr(problem, 'strerror', None) or problem}.") from None
+        path = target.resolve()
+    click.echo(path)
+    if opened and click.launch(str(path)):
+        raise UserError(f"No browser could be started: open {path} in one.")

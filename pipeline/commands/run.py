@@ -1,0 +1,70 @@
+"""`alexnet run`."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import click
+
+from core.errors import UserError
+from core.exit_codes import USER_ERROR
+from core.workdir import Workdir
+from pipeline.commands.common import EXIT_CODES, settings_options, workdir_option
+
+
+@click.command("run", epilog=EXIT_CODES)
+@settings_options
+@click.option(
+    "--data", metavar="SOURCE", help="A TensorFlow Datasets name, a CIFAR-10 archive, or a folder of images."
+)
+@click.option("--data-dir", metavar="DIR", help="Folder of prepared TensorFlow Datasets.")
+@workdir_option
+@click.option("--from", "first", metavar="NODE", help="Start with this node, on the results of the last run.")
+@click.option("--to", "last", metavar="NODE", help="Stop after this node.")
+@click.option("--fresh", is_flag=True, help="Reuse nothing of earlier runs.")
+def command(
+    preset: str,
+    changes: tuple[str, ...],
+    data: str | None,
+    data_dir: str | None,
+    workdir: str,
+    first: str | None,
+    last: str | None,
+    fresh: bool,
+) -> None:
+    """Run the pipeline: ingest, check, train, evaluate, and push the model if it passes its gates."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from core import settings
+    from pipeline import display, nodes
+    from pipeline import run as runner
+
+    chosen = settings.load(preset, changes, **{"data.source": data, "data.data_dir": data_dir})
+    if settings.looks_like_path(chosen.data.source) and not settings.is_remote(chosen.data.source):
+        absolute = pathlib.Path(chosen.data.source).expanduser().resolve()
+        if not absolute.exists():  # said at once, not when TensorFlow has loaded
+            raise UserError(f"The data source {absolute} does not exist.")
+        chosen = chosen.model_copy(update={"data": chosen.data.model_copy(update={"source": str(absolute)})})
+    planned = nodes.planned(chosen)
+    first = nodes.find(first, planned, "--from") if first else None
+    last = nodes.find(last, planned, "--to") if last else None
+    request = runner.Request(chosen, preset, first, last, fresh)
+    console = Console(highlight=False)
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=8, transient=False) as live:
+            code, found = runner.run(request, Workdir(workdir), lambda state, line: live.update(display.live(state)))
+    else:
+        code, found = runner.run(request, Workdir(workdir), lambda state, line: line and print(line, flush=True))
+    folder = Workdir(workdir).run(found["run"])
+    display.summary(console, found)
+    console.print()
+    if found["state"] != "failed":
+        display.outcome(console, found, folder)
+    elif code == USER_ERROR:
+        raise UserError(found["error"])
+    else:
+        click.echo(f"alexnet: {found['error']} (log: {folder / runner.LOG})", err=True)
+    display.last_line(console, found, folder)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""Judging a finished run: its results, gates, comparison, history, report, figures, notebook, predictions."""

@@ -1,0 +1,69 @@
+"""The gates in words. TFMA decides (its failures carry no message); this says what it decided about."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from core import settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """One gate and how the model fared.
+
+    Attributes:
+        what: "accuracy" or "recall of NAME".
+        value: the model's.
+        limit: the smallest value that passes.
+        reason: the setting, or the baseline and the setting, that the limit comes from.
+        count: test examples behind the value.
+        passed: whether value >= limit; never for NaN.
+    """
+
+    what: str
+    value: float
+    limit: float
+    reason: str
+    count: int
+    passed: bool
+
+    def words(self) -> str:
+        """E.g. "recall of cat 0.467 < 0.500 (gates.min_class_recall), n=500"."""
+        sign = ">=" if self.passed else "<"
+        return f"{self.what} {self.value:.3f} {sign} {self.limit:.3f} ({self.reason}), n={self.count}"
+
+
+def floor(what: str, value: float, limit: float, key: str, count: int) -> Gate:
+    """A value that must reach a limit."""
+    return Gate(what, value, limit, f"gates.{key}", count, not math.isnan(value) and value >= limit)
+
+
+def drop(what: str, value: float, baseline: float, allowed: float, key: str, count: int) -> Gate:
+    """A value that must not fall further below the baseline's than allowed."""
+    reason = f"baseline {baseline:.3f}, gates.{key}={allowed:g}"
+    # Compared as TFMA does, or rounding could make the words contradict the blessing.
+    return Gate(what, value, baseline - allowed, reason, count, value - baseline >= -allowed)
+
+
+def judge(
+    limits: settings.Gates,
+    accuracy: float,
+    count: int,
+    recalls: dict[str, float],
+    counts: dict[str, int],
+    baseline_accuracy: float | None = None,
+    baseline_recalls: dict[str, float] | None = None,
+) -> list[Gate]:
+    """Every gate that applied, the failed ones first."""
+    gates = [floor("accuracy", accuracy, limits.min_accuracy, "min_accuracy", count)]
+    if baseline_accuracy is not None:
+        allowed = limits.max_accuracy_drop
+        gates.append(drop("accuracy", accuracy, baseline_accuracy, allowed, "max_accuracy_drop", count))
+    for name, recall in recalls.items():
+        what = f"recall of {name}"
+        gates.append(floor(what, recall, limits.min_class_recall, "min_class_recall", counts[name]))
+        if baseline_recalls and name in baseline_recalls:
+            allowed = limits.max_class_recall_drop
+            gates.append(drop(what, recall, baseline_recalls[name], allowed, "max_class_recall_drop", counts[name]))
+    return sorted(gates, key=lambda gate: gate.passed)

@@ -1,0 +1,302 @@
+"""Predictions of a pushed model for image files. TensorFlow is loaded when the first image asks for it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import PIL.ExifTags
+import PIL.Image
+import PIL.ImageOps
+
+from core import images
+from core.errors import UserError
+
+CLASSES = "assets.extra/classes.json"  # inside the model; trainer.export writes it
+BATCH = 64
+BATCH_PIXELS = 2**25  # of all images that are in memory at once, unless one alone has more
+# Pillow cannot decode these by itself, or asks Ghostscript, which runs programs.
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """An image file that was read.
+
+    Attributes:
+        encoded: PNG or JPEG bytes for the model: the file's own where it takes them.
+        image: the same, upright, in RGB.
+    """
+
+    path: str
+    encoded: bytes
+    image: PIL.Image.Image
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """A file that is no image, and why, in a sentence."""
+
+    path: str
+    sentence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the model takes an image for.
+
+    Attributes:
+        top: the most probable classes and their probabilities, the most probable first.
+        true: the class by the file's folder, if that has the name of a class.
+    """
+
+    path: str
+    image: PIL.Image.Image
+    top: list[tuple[str, float]]
+    true: str | None
+
+    @property
+    def right(self) -> bool | None:
+        """None where the true class is not known."""
+        return None if self.true is None else self.true == self.top[0][0]
+
+    def record(self) -> dict[str, object]:
+        """For JSON."""
+        name, probability = self.top[0]
+        return {
+            "path": self.path,
+            "true_class_name": self.true,
+            "class_name": name,
+            "probability": probability,
+            "top": [{"class_name": name, "probability": probability} for name, probability in self.top],
+        }
+
+    def row(self) -> dict[str, object]:
+        """For CSV: the columns class_name_2, probability_2 and so on hold the other classes."""
+        record = self.record()
+        for place, other in enumerate(record.pop("top")[1:], 2):
+            record |= {f"{key}_{place}": value for key, value in other.items()}
+        return record
+
+
+def find(arguments: Sequence[str]) -> tuple[list[str], int]:
+    """The image files that are meant.
+
+    Args:
+        arguments: files, taken whatever they are called, and folders, searched for files with the suffix of an image
+            format that Pillow reads; hidden files are passed over.
+
+    Returns:
+        Their paths in the order of the arguments, within a folder sorted, and how many other files there were.
+
+    Raises:
+        UserError: a path does not exist, or there is no image.
+    """
+    suffixes = {suffix for suffix, form in PIL.Image.registered_extensions().items() if form in formats()}
+    found: list[str] = []
+    ignored = 0
+    for argument in arguments:
+        if not os.path.exists(argument):
+            raise UserError(f"{argument} does not exist.")
+        if not os.path.isdir(argument):
+            found.append(argument)
+            continue
+        for path in _walk(argument):
+            if os.path.splitext(path)[1].lower() in suffixes:
+                found.append(path)
+            else:
+                ignored += 1
+    if not found:
+        raise UserError(f"There is no image in {', '.join(arguments)}; files of other kinds: {ignored:,}.")
+    return found, ignored
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """The files below a folder, sorted; links to folders are followed, but no folder is entered twice."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = os.path.join(place, name)
+            if not name.startswith(".") and os.path.isfile(path):
+                yield path
+
+
+def formats() -> set[str]:
+    """Those of Pillow's formats that are taken."""
+    PIL.Image.init()
+    return set(PIL.Image.OPEN) - NO_PICTURES
+
+
+def read(path: str) -> Picture | Unreadable:
+    """Reads an image file: the first frame, upright, without transparency as in the training."""
+    try:
+        data = pathlib.Path(path).read_bytes()
+    except OSError as problem:
+        return Unreadable(path, f"{path} cannot be read: {problem.strerror}.")
+    if not data:
+        return Unreadable(path, f"{path} is no image that can be read: the file is empty.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata and of large pictures; too large ones are refused
+            opened = PIL.Image.open(io.BytesIO(data), formats=sorted(formats()))
+            opened.load()
+            upright = _upright(opened)
+            own = upright is opened and opened.format in images.KEPT_FORMATS and opened.mode in images.KEPT_MODES
+            image = _rgb(upright)
+    except PIL.UnidentifiedImageError:
+        return Unreadable(path, f"{path} is no image that can be read: not an image.")
+    except Exception as problem:  # decoders raise anything on broken files, and the other files still count
+        return Unreadable(path, f"{path} is no image that can be read: {problem or type(problem).__name__}.")
+    return Picture(path, data if own else images.encode(image), image)
+
+
+def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    """As its EXIF data says; the image itself where they say nothing."""
+    with contextlib.suppress(Exception):  # broken EXIF data do not spoil the picture
+        if image.getexif().get(PIL.ExifTags.Base.Orientation, 1) != 1:
+            return PIL.ImageOps.exif_transpose(image)
+    return image
+
+
+def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """In 8 bits a channel; of 16 the upper 8, as TensorFlow does, where Pillow makes all bright values white."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        image = PIL.Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+class Classifier:
+    """A pushed model."""
+
+    def __init__(self, model: pathlib.Path) -> None:
+        """
+        Args:
+            model: a SavedModel as the pipeline pushes it. It is loaded for the first image.
+
+        Raises:
+            UserError: it is none of ours.
+        """
+        self.model = model
+        if not (model / "saved_model.pb").is_file():
+            raise UserError(f"{model} is not a model that this pipeline exported.")
+        file = model / CLASSES
+        self.class_names: list[str] | None = json.loads(file.read_text()) if file.is_file() else None
+        self._signature = None
+
+    def predict(self, paths: Iterable[str], top: int) -> Iterator[Prediction | Unreadable]:
+        """Classifies image files, lazily and in batches.
+
+        Args:
+            paths: of any number of files; a few of them are in memory at once.
+            top: how many classes to name for each.
+
+        Raises:
+            UserError: the model is none of ours.
+        """
+        waiting: list[Picture | Unreadable] = []
+        pixels = 0
+        for path in paths:
+            waiting.append(read(path))
+            if isinstance(waiting[-1], Picture):
+                pixels += waiting[-1].image.width * waiting[-1].image.height
+            if len(waiting) == BATCH or pixels >= BATCH_PIXELS:
+                yield from self._answers(waiting, top)
+                waiting, pixels = [], 0
+        yield from self._answers(waiting, top)
+
+    def true_class(self, path: str) -> str | None:
+        """The name of the file's folder if it is that of a class. Without class names nothing is known."""
+        folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
+        return folder if folder in (self.class_names or ()) else None
+
+    def _answers(self, batch: Sequence[Picture | Unreadable], top: int) -> Iterator[Prediction | Unreadable]:
+        pictures = [item for item in batch if isinstance(item, Picture)]
+        answers = iter(self._ask(pictures) if pictures else [])
+        for item in batch:
+            if isinstance(item, Unreadable):
+                yield item
+                continue
+            best, probabilities = next(answers)
+            chosen = np.argsort(-probabilities, kind="stable")[:top].tolist()
+            named = [(self._name(label, best if not rank else None), label) for rank, label in enumerate(chosen)]
+            ranked = [(name, float(probabilities[label])) for name, label in named]
+            yield Prediction(item.path, item.image, ranked, self.true_class(item.path))
+
+    def _name(self, label: int, known: str | None) -> str:
+        """A model that was pushed before it carried its class names says only that of its best answer."""
+        return self.class_names[label] if self.class_names else known or f"class {label}"
+
+    def _ask(self, pictures: Sequence[Picture]) -> list[tuple[str, np.ndarray]]:
+        """The best class name and the probabilities of each."""
+        if self._signature is None:
+            self._load()
+        import tensorflow as tf
+
+        try:
+            answer = self._call([picture.encoded for picture in pictures])
+        except tf.errors.InvalidArgumentError:  # TensorFlow refuses some files that Pillow reads
+            answer = self._call([images.encode(picture.image) for picture in pictures])
+        names = [name.decode() for name in answer["class_name"].numpy()]
+        return list(zip(names, answer["probabilities"].numpy(), strict=True))
+
+    def _call(self, encoded: list[bytes]) -> dict:
+        import tensorflow as tf
+
+        (argument,) = self._signature.structured_input_signature[1]
+        with quiet():
+            return self._signature(**{argument: tf.constant(encoded)})
+
+    def _load(self) -> None:
+        with quiet():
+            with without_keras():
+                import tensorflow as tf
+            try:
+                self._signature = tf.saved_model.load(str(self.model)).signatures["serving_default"]
+            except (OSError, KeyError):
+                raise UserError(f"{self.model} is not a model that this pipeline exported.") from None
+
+
+@contextlib.contextmanager
+def without_keras() -> Iterator[None]:
+    """TensorFlow imports Keras 3 and all it needs, a fifth of its loading time, unless it is to use another one.
+
+    A SavedModel needs none.
+    """
+    name = "TF_USE_LEGACY_KERAS"
+    if "tensorflow" in sys.modules or name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """TensorFlow's native code greets on standard error before it can be told not to."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    saved = os.dup(2)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

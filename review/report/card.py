@@ -1,0 +1,589 @@
+"""The model card, as GitHub Markdown and as a section of the HTML report.
+
+Its sections are those of Mitchell et al., *Model Cards for Model Reporting* (FAT* 2019, arXiv:1810.03993), and one on
+how to call the model. It says only what follows from the report. Both forms are made from the same sections, so they
+cannot differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shlex
+import urllib.parse
+from collections.abc import Mapping, Sequence
+
+import markupsafe
+
+from review.report import page, schema
+
+ROWS = 50  # of the table of classes; the worst ones
+SLICES = 20  # rows of each table of slices; the worst ones
+NAMES = 50  # classes that are listed by name
+SOME = 10  # classes, or confusions, where a few will do
+WIDE = 0.2  # an interval of this width or more says little about a class
+SOURCE = "The form is that of Mitchell et al., Model Cards for Model Reporting (2019), arXiv:1810.03993."
+PLACEHOLDER = "path/to/the/model"
+
+
+@dataclasses.dataclass(frozen=True)
+class Code:
+    """Words that are meant literally: a name, a path, a setting."""
+
+    text: str
+
+
+Words = str | Code | tuple[str | Code, ...]  # a line of text; a plain str is never markup
+
+
+@dataclasses.dataclass(frozen=True)
+class Paragraph:
+    """Running text."""
+
+    words: Words
+    kind: str = "paragraph"
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """Terms, each with what there is to say about it."""
+
+    rows: Sequence[tuple[str, Words]]
+    kind: str = "facts"
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """Sentences that stand one below the other."""
+
+    items: Sequence[Words]
+    kind: str = "points"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of cells below a title. The columns `texts` (-1 is the last) have text, the others numbers."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Words]]
+    texts: Sequence[int] = (0,)
+    note: Words = ""
+    kind: str = "table"
+
+    def is_text(self, column: int) -> bool:
+        """Whether a column is aligned to the left."""
+        return column in self.texts or column - len(self.columns) in self.texts
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """Code to copy."""
+
+    language: str
+    text: str
+    kind: str = "listing"
+
+
+Block = Paragraph | Facts | Points | Table | Listing
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of the card."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+def markdown(report: schema.Report) -> str:
+    """The card as a file of GitHub Markdown."""
+    template = page.environment().get_template("model_card.md.j2")
+    title = f"Model card: {report.name}"
+    return template.render(title=title, sections=sections(report), source=SOURCE, words=markdown_words, fence=fence)
+
+
+def html(report: schema.Report) -> markupsafe.Markup:
+    """The card for the HTML report, below a heading of its level 2: the same sections in the same words."""
+    template = page.environment().get_template("model_card.html.j2")
+    return markupsafe.Markup(template.render(sections=sections(report), source=SOURCE, words=html_words))
+
+
+def markdown_words(words: Words, cell: bool = False) -> str:
+    """Words as one line of Markdown; `cell`: within a table."""
+    line = "".join(_markdown_code(w.text, cell) if isinstance(w, Code) else _escaped(w) for w in _parts(words))
+    # At its beginning a line may be a list, a heading or a rule.
+    return re.sub(r"^(\s*\d*)([-+=.)#])(?=[\s\-+=#]|$)", r"\1\\\2", line)
+
+
+def html_words(words: Words) -> markupsafe.Markup:
+    """Words as HTML."""
+    code = markupsafe.Markup("<code>{}</code>")
+    parts = (code.format(_one_line(w.text)) if isinstance(w, Code) else _one_line(w) for w in _parts(words))
+    return markupsafe.Markup("").join(parts)
+
+
+def fence(text: str) -> str:
+    """What a block of code is put between: more backticks than it has in a row."""
+    return "`" * max(3, 1 + _longest_run(text))
+
+
+def _parts(words: Words) -> tuple[str | Code, ...]:
+    return words if isinstance(words, tuple) else (words,)
+
+
+def _escaped(text: str) -> str:
+    """Text that no reader of Markdown takes for markup, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", _one_line(text))
+
+
+def _markdown_code(text: str, cell: bool) -> str:
+    text = _one_line(text).replace("|", r"\|" if cell else "|")
+    ticks = "`" * (1 + _longest_run(text))
+    space = " " if text.startswith(("`", " ")) or text.endswith(("`", " ")) else ""
+    return f"{ticks}{space}{text}{space}{ticks}"
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+", " ", text)
+
+
+def _longest_run(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
+
+
+def sections(report: schema.Report) -> list[Section]:
+    """The content of the card."""
+    return [
+        Section("Model details", _details(report)),
+        Section("Intended use", _use(report)),
+        Section("Factors", _factors(report)),
+        Section("Metrics", _metrics(report)),
+        Section("Evaluation data", _evaluation_data(report)),
+        Section("Training data", _training_data(report)),
+        Section("Quantitative analyses", _analyses(report)),
+        Section("Ethical considerations", _ethics()),
+        Section("Caveats and recommendations", [Points(limits(report))]),
+        Section("How to call it", _calling(report)),
+    ]
+
+
+def _details(report: schema.Report) -> list[Block]:
+    rows: list[tuple[str, Words]] = [("What it is", report.model), ("State", report.verdict.sentence)]
+    if report.run:
+        preset = (", preset ", Code(report.run.preset)) if report.run.preset else ()
+        rows.append(("Run", (Code(report.run.id), *preset)))
+    rows.append(("Evaluated", page.moment(report.made)))
+    if report.run and report.run.pushed:
+        rows.append(("Pushed as", Code(report.run.pushed)))
+    if report.serving and report.serving.latency_ms is not None:
+        rows.append(("Latency in the serving check", f"{report.serving.latency_ms:.1f} ms for one image (median)"))
+    for group, name in (("preprocessing", "Preprocessing"), ("model", "Network"), ("training", "Training")):
+        if values := report.settings.get(group):
+            rows.append((f"{name} settings", Code(" ".join(f"{key}={_yaml(values[key])}" for key in values))))
+    if report.training:
+        last = report.training[-1]
+        words = (
+            f"{page.plural(len(report.training), 'epoch')}; in the last one accuracy {page.percent(last.accuracy)} "
+            f"and loss {last.loss:.3f} in training, {page.percent(last.val_accuracy)} and {last.val_loss:.3f} on the "
+            "validation split"
+        )
+        rows.append(("Training", words))
+    if report.versions:
+        rows.append(("Versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())))
+    return [Facts(rows)]
+
+
+def _use(report: schema.Report) -> list[Block]:
+    names = report.evaluation.class_names
+    return [
+        Paragraph(
+            f"It takes an image and gives the probability of each of {page.plural(len(names), 'class', 'classes')}, "
+            f"and the most probable one as its answer: {_some(names, NAMES)}."
+        ),
+        Paragraph(
+            "Out of its scope are images of anything else, and images unlike those that it was tested on. Who is to "
+            "use it, and for what, is not recorded in the report."
+        ),
+    ]
+
+
+def _factors(report: schema.Report) -> list[Block]:
+    slices = _some([_crossed(part.features) for part in report.evaluation.slices])
+    return [
+        Paragraph(
+            f"Its results are given for each true class{f' and for slices by {slices}' if slices else ''}. No other "
+            "property of the images, of what they show, or of how they were taken was examined."
+        )
+    ]
+
+
+def _metrics(report: schema.Report) -> list[Block]:
+    part = report.evaluation
+    rows = [
+        ("Accuracy", "the share of the test examples whose most probable class is the true one"),
+        ("Top-3 accuracy", "the share whose true class is among the three most probable ones"),
+        ("Recall", "of the examples of a class, the share that was recognised"),
+        ("Precision", "of the examples that were given a class, the share that is of it"),
+        ("F1", "the harmonic mean of precision and recall; macro F1 is its mean over the classes"),
+    ]
+    if any(row.auc is not None for row in part.classes):
+        rows.append(("AUC", "the area under the ROC curve of a class against the rest"))
+    if part.calibration_error is not None:
+        words = (
+            "how far the probability of the answer is from the share of right answers, on average over "
+            f"{page.plural(len(part.calibration), 'bin')} of that probability"
+        )
+        rows.append(("Expected calibration error", words))
+    rows += [
+        ("Interval", "what the value may be, given so few examples: Wilson's score interval, 95 %"),
+        ("Decision", "the most probable class is the answer, however small its probability: there is no threshold"),
+    ]
+    return [Facts(rows)]
+
+
+def _evaluation_data(report: schema.Report) -> list[Block]:
+    part = report.evaluation
+    counts = {row.class_name: row.count for row in part.classes}
+    rows: list[tuple[str, Words]] = [
+        ("Examples", f"{part.count:,}, the test split"),
+        ("Examples of a class", _range(counts)),
+    ]
+    if report.data:
+        rows.insert(0, ("Source", Code(report.data.source)))
+    if size := report.settings.get("preprocessing", {}).get("image_size"):
+        words = (
+            f"decoded to RGB and resized to {size} × {size} pixels, aspect ratio not kept, as in training and serving"
+        )
+        rows.append(("Preprocessing", words))
+    return [Facts(rows)]
+
+
+def _training_data(report: schema.Report) -> list[Block]:
+    data = report.data
+    if data is None:
+        return [Paragraph("The report has no data about it.")]
+    rows: list[tuple[str, Words]] = [("Source", Code(data.source))]
+    for split, what in (("train", "Examples to learn from"), ("validation", "Examples to watch it by")):
+        if counts := data.counts.get(split):
+            rows.append((what, f"{sum(counts.values()):,}, the {split} split; of a class {_range(counts)}"))
+    if data.fingerprint:
+        rows.append(("Fingerprint of the source", Code(data.fingerprint)))
+    rows.append(("Dropped as damaged or mislabelled", page.plural(data.bad, "record")))
+    if data.ignored:
+        words = ", ".join(f"{reason}: {count:,}" for reason, count in data.ignored.items())
+        rows.append(("Ignored files", words))
+    between = {"skew": "train and test", "drift": "this training split and the last run's"}
+    for moved in data.distributions:
+        words = f"{100 * moved.value:.1f} points between {between[moved.what]}, limit {100 * moved.limit:.1f}"
+        rows.append((f"Largest {moved.what} of a class's share", words))
+    rows.append(("Anomalies against the schema", "; ".join(data.anomalies) or "none"))
+    return [Facts(rows)]
+
+
+def _analyses(report: schema.Report) -> list[Block]:
+    part = report.evaluation
+    blocks = [_overall(part), _classes(report), *(_slices(one, part.smallest_slice) for one in part.slices)]
+    if confusions := _confusions(part):
+        share = [(true, taken, f"{n:,}", f"{of:,}", page.percent(n / of)) for n, true, taken, of in confusions]
+        columns = ("true class", "taken for", "examples", "of", "share")
+        blocks.append(Table("Most frequent mistakes", columns, share[:SOME], texts=(0, 1)))
+    if bins := [bin for bin in part.calibration if bin.count]:
+        rows = [
+            (
+                f"{bin.low:.2f} to {bin.high:.2f}",
+                f"{bin.count:,}",
+                page.percent(bin.confidence),
+                page.percent(bin.accuracy),
+            )
+            for bin in bins
+        ]
+        columns = ("probability of the answer", "n", "mean probability", "right answers")
+        blocks.append(Table("Calibration", columns, rows))
+    if part.gates:
+        blocks.append(_gates(part.gates))
+    return blocks
+
+
+def _overall(part: schema.Evaluation) -> Table:
+    rows = [
+        ("accuracy", page.percent(part.accuracy, 2), _interval(part.accuracy_interval)),
+        ("top-3 accuracy", page.percent(part.top_3_accuracy, 2), ""),
+        ("macro F1", page.percent(part.macro_f1, 2), ""),
+        ("cross-entropy, nats", f"{part.loss:.3f}", ""),
+        ("expected calibration error", page.percent(part.calibration_error, 2), ""),
+    ]
+    note = ""
+    if part.baseline_accuracy is not None:
+        loss = "" if part.baseline_loss is None else f", cross-entropy {part.baseline_loss:.3f}"
+        accuracy = page.percent(part.baseline_accuracy, 2)
+        note = f"The baseline, which is the latest blessed model before it: accuracy {accuracy}{loss}."
+    return Table(f"Overall, n = {part.count:,}", ("metric", "value", "interval"), rows, note=note)
+
+
+def _classes(report: schema.Report) -> Table:
+    part = report.evaluation
+    trained = report.data.counts.get("train") if report.data else None
+    change = any(row.baseline_recall is not None for row in part.classes)
+    auc = any(row.auc is not None for row in part.classes)
+    columns = ["class", "n", "recall", "interval", "precision", "F1"]
+    columns += ["AUC"] * auc + ["change"] * change + ["trained on"] * bool(trained) + ["taken for", "gates"]
+    rows = []
+    for row in part.classes[:ROWS]:
+        taken = f"{row.mostly_taken_for} ({row.mostly_taken_for_count:,})" if row.mostly_taken_for else ""
+        cells = [row.class_name, f"{row.count:,}", page.percent(row.recall), _interval(row.recall_interval)]
+        cells += [page.percent(row.precision), page.percent(row.f1)]
+        cells += [page.number(row.auc, 3)] * auc
+        cells += [f"({page.points(row.change)})" if row.change_is_small else page.points(row.change)] * change
+        cells += [f"{trained.get(row.class_name, 0):,}"] if trained else []
+        rows.append((*cells, taken, "passed" if row.passed else "failed"))
+    notes = []
+    if left := part.classes[ROWS:]:
+        least = page.percent(left[0].recall)
+        notes.append(f"{page.plural(len(left), 'more class', 'more classes')}, with a recall of {least} or more.")
+    if change:
+        notes.append(
+            "Change is that of recall against the baseline, in percentage points; in brackets where the baseline "
+            "lies in the interval, so that it may be chance."
+        )
+    return Table("Classes, worst recall first", columns, rows, texts=(0, -2, -1), note=" ".join(notes))
+
+
+def _slices(slices: schema.Slices, smallest: int) -> Table:
+    judged = [row for row in slices.rows if not row.too_small]
+    rows = [
+        (*row.values, f"{row.count:,}", page.percent(row.accuracy), _interval(row.accuracy_interval))
+        for row in judged[:SLICES]
+    ]
+    notes = []
+    if left := judged[SLICES:]:
+        least = page.percent(left[0].accuracy)
+        notes.append(f"{page.plural(len(left), 'more slice')}, with an accuracy of {least} or more.")
+    if small := len(slices.rows) - len(judged):
+        notes.append(f"{page.plural(small, 'slice')} with fewer than {smallest:,} examples left out.")
+    title = f"Slices by {_crossed(slices.features)}, worst accuracy first"
+    columns = (*slices.features, "n", "accuracy", "interval")
+    return Table(title, columns, rows, texts=range(len(slices.features)), note=" ".join(notes))
+
+
+def _gates(gates: Sequence[schema.Gate]) -> Table:
+    failed = [gate for gate in gates if not gate.passed]
+    shown = failed[:ROWS] or gates[:ROWS]
+    rows = [
+        (
+            gate.what,
+            "passed" if gate.passed else "failed",
+            Code(gate.reason),
+            page.number(gate.value, 3),
+            f"{gate.limit:.3f}",
+            f"{gate.count:,}",
+        )
+        for gate in shown
+    ]
+    columns = ("gate", "result", "limit from", "value", "limit", "n")
+    left = f" {len(gates) - len(shown):,} are not shown." if len(shown) < len(gates) else ""
+    note = f"{len(gates) - len(failed):,} of {page.plural(len(gates), 'gate')} passed.{left}"
+    return Table("Gates, the limits that it must keep to be pushed", columns, rows, texts=(0, 1, 2), note=note)
+
+
+def _ethics() -> list[Block]:
+    return [
+        Paragraph(
+            "The report records nothing about people in the images, about consent or personal data, or about what a "
+            "wrong answer may do to whom, and no group of people was examined. This is left to those who use it."
+        )
+    ]
+
+
+def limits(report: schema.Report) -> list[Words]:
+    """What is known against the model, in sentences: what its numbers say, and what they cannot say."""
+    part = report.evaluation
+    names = page.plural(len(part.class_names), "class", "classes")
+    found: list[Words] = [
+        f"It always answers with one of its {names}, also for an image of none of them.",
+        f"It was tested on {page.plural(part.count, 'example')} of one test split alone. How it does on other images "
+        "is not known; test it on a labelled sample of yours before you rely on it.",
+    ]
+    if failed := sum(not gate.passed for gate in part.gates):
+        found.append(f"It failed {failed:,} of its {page.plural(len(part.gates), 'gate')}; see the table of gates.")
+    if part.classes:
+        found += _weakest(part)
+    found += _too_few(report)
+    for slices in part.slices:
+        if worst := next((row for row in slices.rows if not row.too_small), None):
+            found.append(
+                f"Its weakest slice by {_crossed(slices.features)} is {_crossed(worst.values)}: accuracy "
+                f"{page.percent(worst.accuracy)} ({_interval(worst.accuracy_interval)}, n = {worst.count:,})."
+            )
+    if sentence := _calibration(part):
+        found.append(sentence)
+    lost = [row for row in part.classes if row.change is not None and row.change < 0 and not row.change_is_small]
+    if lost:
+        words = [f"{row.class_name} ({page.points(row.change)} points)" for row in lost]
+        found.append(f"Against the baseline, recall fell beyond the interval for {_some(words, SOME)}.")
+    if report.data and report.data.bad:
+        records = page.plural(report.data.bad, "record")
+        found.append(f"Dropped as damaged or mislabelled: {records}. The numbers say nothing about such images.")
+    if report.serving:
+        found += [f"The serving check found: {problem}." for problem in report.serving.problems]
+    found.append("Its owner, its licence and that of the data are not recorded in the report.")
+    return found
+
+
+def _weakest(part: schema.Evaluation) -> list[Words]:
+    worst, *others = part.classes
+    taken = ""
+    if worst.mostly_taken_for:
+        count = f"{worst.mostly_taken_for_count:,} of {worst.count:,}"
+        taken = f", most often taken for {worst.mostly_taken_for} ({count})"
+    close = sum(row.recall_interval[0] <= worst.recall_interval[1] for row in others)
+    which = f"that of {close} other class" if close == 1 else f"those of {close:,} other classes"
+    overlap = f" Its interval overlaps with {which}."
+    found: list[Words] = [
+        f"Its weakest class is {worst.class_name}: recall {page.percent(worst.recall)} "
+        f"({_interval(worst.recall_interval)}, n = {worst.count:,}){taken}.{overlap if close else ''}"
+    ]
+    confusions = _confusions(part)
+    if confusions and confusions[0][1:3] != (worst.class_name, worst.mostly_taken_for):
+        count, true, predicted, of = confusions[0]
+        found.append(f"Its most frequent mistake is {true} taken for {predicted}: {count:,} of {of:,}.")
+    return found
+
+
+def _too_few(report: schema.Report) -> list[Words]:
+    """Classes of which too little is known, or was learned."""
+    part = report.evaluation
+    found: list[Words] = []
+    counts = {row.class_name: row.count for row in part.classes if row.count}
+    if untested := [name for name in part.class_names if name not in counts]:
+        found.append(f"No test example: nothing is known about {_some(untested, SOME)}.")
+    wide = [row for row in part.classes if row.count and row.recall_interval[1] - row.recall_interval[0] >= WIDE]
+    if wide:
+        words = [f"{row.class_name} (n = {row.count:,})" for row in sorted(wide, key=lambda row: row.count)]
+        found.append(
+            f"Few test examples: the interval of recall is {100 * WIDE:.0f} points wide or wider for "
+            f"{_some(words, SOME)}."
+        )
+    trained = (report.data.counts.get("train") if report.data else None) or {}
+    if trained:
+        few, many = min(trained, key=trained.get), max(trained, key=trained.get)
+        if trained[many] >= 2 * trained[few]:
+            found.append(f"Uneven training data: {trained[few]:,} examples of {few}, {trained[many]:,} of {many}.")
+    return found
+
+
+def _calibration(part: schema.Evaluation) -> str | None:
+    """Whether its probabilities can be taken at their word."""
+    bins = [bin for bin in part.calibration if bin.count and bin.confidence is not None]
+    if not bins:
+        return None
+    confidence = sum(bin.count * bin.confidence for bin in bins) / sum(bin.count for bin in bins)
+    low, high = part.accuracy_interval
+    numbers = (
+        f"its answers have a mean probability of {page.percent(confidence)}, and {page.percent(part.accuracy)} "
+        f"({_interval(part.accuracy_interval)}) are right"
+    )
+    if confidence > high:
+        return f"It is overconfident: {numbers}."
+    if confidence < low:
+        return f"It is underconfident: {numbers}."
+    return f"On the whole it is neither over- nor underconfident: {numbers}."
+
+
+def _calling(report: schema.Report) -> list[Block]:
+    pushed = report.run.pushed if report.run else None
+    made = next((artifact.uri for artifact in report.lineage if artifact.name == "model"), None)
+    path = pushed or (f"{made}/Format-Serving" if made else PLACEHOLDER)
+    base = path.rstrip("/").rpartition("/")[0] or "."
+    name = report.name
+    python = f"""\
+import pathlib
+
+import tensorflow as tf
+
+model = tf.saved_model.load({json.dumps(path, ensure_ascii=False)})
+images = tf.constant([pathlib.Path("picture.png").read_bytes()])
+answer = model.signatures["serving_default"](images=images)
+for class_name, probabilities in zip(answer["class_name"].numpy(), answer["probabilities"].numpy()):
+    print(class_name.decode(), probabilities.max())
+"""
+    server = f"""\
+tensorflow_model_server --rest_api_port=8501 \\
+  --model_name={shlex.quote(name)} --model_base_path={shlex.quote(base)}
+"""
+    curl = f"""\
+printf '{{"instances": [{{"b64": "%s"}}]}}' "$(base64 < picture.png | tr -d '\\n')" |
+  curl --data @- {shlex.quote(f"http://localhost:8501/v1/models/{urllib.parse.quote(name, safe='')}:predict")}
+"""
+    blocks: list[Block] = [
+        Paragraph(
+            (
+                "Signature ",
+                Code("serving_default"),
+                ": argument ",
+                Code("images"),
+                ", string [batch], encoded PNG or JPEG images of any size, grey or colour. It gives ",
+                Code("probabilities"),
+                f", float32 [batch, {len(report.evaluation.class_names)}], ",
+                Code("class_id"),
+                ", int64 [batch], and ",
+                Code("class_name"),
+                ", string [batch].",
+            )
+        ),
+        Listing("python", python),
+    ]
+    if pushed:
+        blocks += [Paragraph("With TensorFlow Serving:"), Listing("sh", server)]
+        ask = "and ask it over REST; the answer has one object for each image in "
+        blocks += [Paragraph((ask, Code("predictions"), ":")), Listing("sh", curl)]
+    keras = [
+        "The Keras model, from uint8 [batch, height, width, 3] to logits, lies in ",
+        Code("assets.extra/model.keras"),
+        " of the same folder",
+    ]
+    if report.settings.get("model", {}).get("normalization") == "lrn":
+        keras += ["; import ", Code("trainer.model"), " before you load it"]
+    return [*blocks, Paragraph((*keras, "."))]
+
+
+def _confusions(part: schema.Evaluation) -> list[tuple[int, str, str, int]]:
+    """(examples, true class, predicted class, examples of the true class), the most frequent first."""
+    names, matrix = part.class_names, part.confusion_matrix
+    found = [
+        (count, names[true], names[predicted], sum(row))
+        for true, row in enumerate(matrix)
+        for predicted, count in enumerate(row)
+        if count and true != predicted
+    ]
+    return sorted(found, key=lambda confusion: -confusion[0])
+
+
+def _interval(interval: schema.Interval) -> str:
+    return " to ".join(map(page.percent, interval))
+
+
+def _crossed(names: Sequence[str]) -> str:
+    return " × ".join(names)
+
+
+def _range(counts: Mapping[str, int]) -> str:
+    """E.g. "20 (ibis) to 500 (cat)"."""
+    if not counts:
+        return page.NONE
+    few, many = min(counts, key=counts.get), max(counts, key=counts.get)
+    if counts[few] == counts[many]:
+        return f"{counts[few]:,}"
+    return f"{counts[few]:,} ({few}) to {counts[many]:,} ({many})"
+
+
+def _some(names: Sequence[str], most: int | None = None) -> str:
+    """E.g. "cat, dog and ibis", or "cat, dog and 98 more"."""
+    if most and len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most:,} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def _yaml(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

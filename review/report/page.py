@@ -1,0 +1,437 @@
+"""The report as one HTML file that needs nothing else: no server, no network, no JavaScript."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import pathlib
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+import jinja2
+import markupsafe
+import yaml
+
+from core import settings
+from core.errors import UserError
+from core.text import setting
+from review import results
+from review.report import charts, schema
+
+TEMPLATES = pathlib.Path(__file__).parent / "templates"
+NONE = "–"  # what stands where a number does not exist
+MOST_BYTES = 15_000_000  # of a page; beyond it pictures are left out
+FULL_MATRIX = 25  # classes; with more, the confusion matrix shows the worst
+WORST = 20
+PAIRS = 15  # most confused ones
+LEVELS = 10  # colours of heat maps
+ENLARGED = 128  # pixels; smaller pictures are enlarged up to this, by a whole factor
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A cell of a heat map.
+
+    Attributes:
+        count: examples.
+        share: what the cell is coloured by; None where there are no examples.
+        level: of the colour, 0 (none) to LEVELS.
+        faint: too few examples to judge by.
+    """
+
+    count: int
+    share: float | None
+    level: int
+    faint: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Examples of one class that were taken for one class. `share`: of the true class; `href`: to their pictures."""
+
+    true: str
+    predicted: str
+    count: int
+    share: float
+    href: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Pictures of one class and kind. `count`: how many test examples are of this kind, None where not known."""
+
+    id: str
+    title: str
+    count: int | None
+    pictures: list[schema.Picture]
+
+
+@dataclasses.dataclass(frozen=True)
+class Heat:
+    """Accuracy by two features. `low`: the accuracy of the lightest colour; the darkest is 100 %."""
+
+    features: tuple[str, str]
+    columns: list[str]
+    rows: list[tuple[str, list[Cell]]]
+    left_out: int
+    low: float
+
+
+def render(report: schema.Report, pictures: Mapping[str, bytes], card: markupsafe.Markup | None = None) -> str:
+    """The report as the text of an HTML file of at most MOST_BYTES.
+
+    Args:
+        report: what to show; parts that it lacks are left out.
+        pictures: file name in images.zip -> PNG or JPEG. Where the page would become too large, those of the
+            classes with the best recall are left out, and the page says so.
+        card: the model card as HTML; a plain string is escaped.
+    """
+    order = {row.class_name: place for place, row in enumerate(report.evaluation.classes)}  # worst first
+    known = [picture for picture in report.pictures if picture.true in order and picture.file in pictures]
+    kept = sorted(known, key=lambda picture: order[picture.true])
+    sizes = [4 * math.ceil(len(pictures[picture.file]) / 3) for picture in kept]
+    spare = MOST_BYTES - sum(sizes)
+    while True:
+        while kept and spare < 0:
+            kept.pop()
+            spare += sizes.pop()
+        text = (
+            environment()
+            .get_template("report.html.j2")
+            .render(_context(report, kept, pictures), card=card, left_out=len(known) - len(kept))
+        )
+        spare = MOST_BYTES - len(text.encode())
+        if spare >= 0 or not kept:
+            return text
+
+
+def _context(
+    report: schema.Report, kept: Sequence[schema.Picture], pictures: Mapping[str, bytes]
+) -> dict[str, object]:
+    """What the template shows, and the functions that it calls."""
+    part = report.evaluation
+    labels = {name: label for label, name in enumerate(part.class_names)}
+    rows = {row.class_name: row for row in part.classes}
+    pairs = _pairs(part, labels, kept)
+    by_class: dict[str, list[schema.Picture]] = {}
+    for picture in kept:
+        by_class.setdefault(picture.true, []).append(picture)
+    gates: dict[str, list[schema.Gate]] = {}
+    for gate in part.gates:
+        gates.setdefault(gate.what, []).append(gate)
+    wrong = {
+        name: sorted(
+            (pair for pair in pairs.get(name, {}).values() if pair.predicted != name), key=lambda p: -p.count
+        )
+        for name in rows
+    }
+    shown = part.class_names
+    if len(shown) > FULL_MATRIX:
+        shown = [row.class_name for row in part.classes[:WORST]]
+    answers = sum(b.count for b in part.calibration) or 1
+    nodes = [
+        (node.name, node.seconds, f"{duration(node.seconds)}{'' if node.state == 'done' else f' ({node.state})'}")
+        for node in (report.run.nodes if report.run else [])
+        if node.state != "skipped"
+    ]
+    return {
+        "report": report,
+        "part": part,
+        "labels": labels,
+        "rows": rows,
+        "gates": gates,
+        "wrong": wrong,
+        "pairs": sorted((p for found in wrong.values() for p in found), key=lambda p: -p.count)[:PAIRS],
+        "groups": {name: _groups(labels, found, wrong[name]) for name, found in by_class.items()},
+        "matrix": _matrix(part, shown, pairs),
+        "matrix_classes": shown,
+        "picture_count": len(kept),
+        "source": lambda picture: _data_uri(pictures[picture.file]),
+        "factor": lambda picture: max(1, ENLARGED // max(picture.width, picture.height)),
+        "heat": lambda slices: _heat(slices, [row.class_name for row in part.classes]),
+        "epochs": _epochs(report.training),
+        "search": _search(report.tuning),
+        "history": _history(report.history),
+        "recalls": lambda name: [past.recalls.get(name) for past in report.history],
+        "command": _command(report),
+        "yaml": _yaml,
+        "setting": setting,
+        "calibration_gap": sum(b.count * (b.confidence - b.accuracy) for b in part.calibration if b.count) / answers,
+        "percent_0": lambda share: percent(share, 0),
+        "nodes": nodes,
+        "node_words": [f"{name} {note}" for name, _, note in nodes],
+        "most": lambda counts: max(counts.values(), default=0) or 1,
+        "artifacts": {artifact.name: place for place, artifact in enumerate(report.lineage, 1)},
+        "charts": charts,
+    }
+
+
+def _pairs(
+    part: schema.Evaluation, labels: Mapping[str, int], kept: Sequence[schema.Picture]
+) -> dict[str, dict[str, Pair]]:
+    """True class -> predicted class -> the pair, where there are such examples."""
+    places: dict[tuple[str, str], str] = {}
+    for picture in kept:
+        places.setdefault((picture.true, picture.predicted), _group_id(picture, labels))
+    found: dict[str, dict[str, Pair]] = {}
+    for row in part.classes:
+        true = row.class_name
+        counts = part.confusion_matrix[labels[true]]
+        total = sum(counts)
+        found[true] = {}
+        for predicted, count in zip(part.class_names, counts, strict=False):  # it may end before
+            if count:
+                href = places.get((true, predicted), f"c{labels[true]}")
+                found[true][predicted] = Pair(true, predicted, count, count / total, f"#{href}")
+    return found
+
+
+def _group_id(picture: schema.Picture, labels: Mapping[str, int]) -> str:
+    kind = f"as-{labels[picture.predicted]}" if picture.kind == "mistake" else picture.kind
+    return f"c{labels[picture.true]}-{kind}"
+
+
+def _groups(labels: Mapping[str, int], pictures: Sequence[schema.Picture], wrong: Sequence[Pair]) -> list[Group]:
+    """The mistakes by what the class was taken for, the most frequent first; then borderline and right ones."""
+    counts = {pair.predicted: pair.count for pair in wrong}
+    titles: dict[str, tuple[str, int | None]] = {}
+    by_id: dict[str, list[schema.Picture]] = {}
+    for picture in pictures:
+        key = _group_id(picture, labels)
+        by_id.setdefault(key, []).append(picture)
+        if picture.kind == "mistake":
+            titles[key] = (f"Taken for {picture.predicted}", counts.get(picture.predicted))
+        elif picture.kind == "borderline":
+            titles[key] = ("Borderline, the least certain first", None)
+        else:
+            titles[key] = ("Right", None)
+    made = [Group(key, *titles[key], found) for key, found in by_id.items()]
+    kinds = ("mistake", "borderline", "right")
+    return sorted(made, key=lambda group: (kinds.index(group.pictures[0].kind), -(group.count or 0)))
+
+
+def _matrix(
+    part: schema.Evaluation, shown: Sequence[str], pairs: Mapping[str, Mapping[str, Pair]]
+) -> list[list[tuple[Cell, str | None, str]]]:
+    """The rows of the confusion matrix: (cell, predicted class, href); a last column for all others."""
+    made = []
+    for true in shown:
+        found = pairs.get(true, {})
+        total = sum(pair.count for pair in found.values())
+        cells = []
+        for predicted in shown:
+            pair = found.get(predicted)
+            cells.append((_root_cell(pair.count if pair else 0, total), predicted, pair.href if pair else ""))
+        if len(shown) < len(part.class_names):
+            cells.append((_root_cell(total - sum(cell.count for cell, _, _ in cells), total), None, ""))
+        made.append(cells)
+    return made
+
+
+def _root_cell(count: int, total: int) -> Cell:
+    """Coloured by the square root of the share, or most mistakes would look like none."""
+    share = count / total if total else None
+    return Cell(count, share, math.ceil(LEVELS * math.sqrt(share) - 1e-9) if share else 0)
+
+
+def _heat(slices: schema.Slices, classes: Sequence[str]) -> Heat | None:
+    """The heat map of two crossed features; None for fewer or more of them."""
+    if len(slices.features) != 2:
+        return None
+    turned = slices.features[1] == "class_name"
+    first, second = (1, 0) if turned else (0, 1)
+    found = {(row.values[first], row.values[second]): row for row in slices.rows}
+    order = {name: place for place, name in enumerate(classes)}
+    names = list(dict.fromkeys(key[0] for key in found))
+    if slices.features[first] == "class_name":
+        names.sort(key=lambda name: order.get(name, len(order)))
+    columns = sorted({key[1] for key in found}, key=_by_number)
+    judged = [row.accuracy for row in slices.rows if not row.too_small] or [row.accuracy for row in slices.rows]
+    low = min(0.9, math.floor(10 * min(judged)) / 10)
+    rows = []
+    for name in names[:FULL_MATRIX]:
+        cells = []
+        for column in columns:
+            row = found.get((name, column))
+            if row is None:
+                cells.append(Cell(0, None, 0))
+            else:
+                level = 1 + round((LEVELS - 1) * max(0.0, row.accuracy - low) / (1 - low))
+                cells.append(Cell(row.count, row.accuracy, 0 if row.too_small else level, row.too_small))
+        rows.append((name, cells))
+    features = (slices.features[first], slices.features[second])
+    return Heat(features, columns, rows, max(0, len(names) - FULL_MATRIX), low)
+
+
+def _by_number(value: str) -> tuple[float, bool, str]:
+    """Sorts "dark (<64)", "dim (64-127)", "light (>=128)" as they are here, and words by the alphabet."""
+    number = re.search(r"-?\d+(\.\d+)?", value)
+    return (float(number[0]) if number else math.inf, "<" not in value, value)
+
+
+def _epochs(training: Sequence[schema.Epoch]) -> list[tuple[str, markupsafe.Markup]]:
+    """The training curves: title, chart."""
+    if not training:
+        return []
+    x = [str(epoch.epoch) for epoch in training]
+
+    def draw(what: str, form: charts.Format, most: float | None = None, **keys: str) -> tuple[str, markupsafe.Markup]:
+        drawn = [charts.Line(name, [getattr(epoch, key) for epoch in training]) for name, key in keys.items()]
+        last = " and ".join(f"{form(getattr(training[-1], key))} ({name})" for name, key in keys.items())
+        label = f"{what} over {plural(len(x), 'epoch')}, at last {last}."
+        return what, charts.lines(label, x, drawn, "epoch", form, (0, most))
+
+    return [
+        draw("Loss", lambda value: f"{value:.4g}", training="loss", validation="val_loss"),
+        draw("Accuracy", lambda value: percent(value, 0), 1, training="accuracy", validation="val_accuracy"),
+        draw("Learning rate", lambda value: f"{value:.3g}", rate="learning_rate"),
+        draw("Images per second", number, images="images_per_second"),
+    ]
+
+
+def _search(trials: Sequence[schema.Trial]) -> markupsafe.Markup | None:
+    """The accuracy of every trial and the best so far, in the order in which they were made."""
+    if not trials:
+        return None
+    accuracies = {trial.trial: trial.accuracy for trial in trials}
+    places = range(1, max(accuracies) + 1)
+    found = [accuracies.get(place) for place in places]
+    best = [max((a for a in found[:place] if a is not None), default=None) for place in places]
+    label = (
+        f"Validation accuracy of {plural(len(trials), 'trial')}, from {percent(trials[-1].accuracy)} to "
+        f"{percent(trials[0].accuracy)}; the best is trial {trials[0].trial}."
+    )
+    lines = [charts.Line("best so far", best), charts.Line("trial", found, filled=[True] * len(found))]
+    return charts.lines(label, [str(place) for place in places], lines, "trial", lambda a: percent(a, 0), (0, 1))
+
+
+def _history(past: Sequence[schema.Past]) -> markupsafe.Markup | None:
+    """Accuracy over the runs; None for fewer than two."""
+    if len(past) < 2:
+        return None
+    line = charts.Line(
+        "accuracy",
+        [run.accuracy for run in past],
+        [results.wilson(run.accuracy, run.count) for run in past],
+        [run.blessed for run in past],
+    )
+    blessed = sum(run.blessed for run in past)
+    label = (
+        f"Accuracy over {len(past)} runs, from {percent(past[0].accuracy)} to {percent(past[-1].accuracy)}; "
+        f"{blessed} of them blessed."
+    )
+    one_day = past[0].made[:10] == past[-1].made[:10]
+    x = [run.made[11:16] if one_day else run.made[5:10] for run in past]
+    return charts.lines(label, x, [line], "run", percent, (0, 1))
+
+
+def _command(report: schema.Report) -> str | None:
+    """The command that asks for the same settings; None where the preset is not known."""
+    if not (report.run and report.run.preset):
+        return None
+    words = ["alexnet", "run", "--preset", report.run.preset]
+    try:
+        preset = settings.load(report.run.preset).model_dump(mode="json")
+    except UserError:  # it is not there any more
+        return shlex.join(words)
+    for group, values in report.settings.items():
+        for key, value in values.items():
+            if value != preset.get(group, {}).get(key):
+                words += ["--set", f"{group}.{key}={_yaml(value)}"]
+    return shlex.join(words)
+
+
+def _yaml(value: object) -> str:
+    """The value in one line of YAML: as it is where that reads back, otherwise as JSON, which is YAML, too."""
+    with contextlib.suppress(yaml.YAMLError):
+        if isinstance(value, str) and yaml.safe_load(value) == value:
+            return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _data_uri(picture: bytes) -> str:
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+    """Where templates come from: everything is escaped, and a name that is not defined is an error.
+
+    Filters: `percent`, `number`, `points`, `moment`, `duration`, `plural`; `sha256` for the content security policy.
+    Global: `asset(name)`, the text of a style sheet or script of `templates/`, as it is.
+    """
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (percent, number, points, moment, duration, plural, sha256)
+    made.filters.update({function.__name__: function for function in filters})
+    made.globals["asset"] = asset
+    return made
+
+
+def asset(name: str) -> markupsafe.Markup:
+    """The text of a file in `templates/`, as it is."""
+    return markupsafe.Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def sha256(text: str) -> str:
+    """The hash by which a content security policy allows an inline script."""
+    return base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode()
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.5 -> "50.0 %", with a thin no-break space; "<0.1 %" for what rounds to none; a dash for None."""
+    if share is None:
+        return NONE
+    text = f"{100 * share:.{digits}f}"
+    if share > 0 and float(text) == 0:
+        text = f"<{10**-digits:.{digits}f}"
+    return f"{text}\u202f%"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """1234.5 -> "1,234" or, with two digits, "1,234.50"; a dash for None."""
+    return NONE if value is None else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def points(difference: float | None, digits: int = 1) -> str:
+    """A difference of shares in percentage points with its sign: 0.012 -> "+1.2"; a dash for None."""
+    if difference is None:
+        return NONE
+    text = f"{100 * difference:+.{digits}f}"
+    return f"±{text[1:]}" if float(text) == 0 else text.replace("-", "−")
+
+
+def moment(text: str | None) -> str:
+    """An ISO 8601 time to the minute: "2026-01-31 23:59"; a dash for None."""
+    return NONE if text is None else text.replace("T", " ")[:16]
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people: "0.4 s", "12 s", "3 min 05 s", "2 h 07 min"; a dash for None."""
+    if seconds is None:
+        return NONE
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """(1, "class", "classes") -> "1 class"; (2000, ...) -> "2,000 classes"; `many` defaults to one + s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

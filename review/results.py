@@ -1,0 +1,197 @@
+"""The results of a run, `results.json`: what `runs`, `slices` and later tools read. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from core.settings import Evaluation, Settings
+from review import gates
+
+VERSION = 2  # of the form of results.json
+
+
+def evaluate(summary: Mapping, settings: Settings) -> dict | None:
+    """The evaluation part of the results, in the form of `review.report.schema.Evaluation`.
+
+    Args:
+        summary: from pipeline.lineage.summarise.
+        settings: whose gates the model was judged by.
+
+    Returns:
+        None if Evaluator did not run.
+    """
+    candidate, baseline = summary.get("candidate"), summary.get("baseline")
+    if not candidate:
+        return None
+    judged = gates.judge(
+        settings.gates,
+        candidate["accuracy"],
+        candidate["count"],
+        candidate["recalls"],
+        candidate["counts"],
+        baseline["accuracy"] if baseline else None,
+        baseline["recalls"] if baseline else None,
+    )
+    rows = classes(candidate, baseline, summary["data"]["class_names"], judged)
+    bins = calibration(candidate["calibration"])
+    error = sum(b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["count"]) / candidate["count"]
+    return {
+        "count": candidate["count"],
+        "accuracy": candidate["accuracy"],
+        "accuracy_interval": list(wilson(candidate["accuracy"], candidate["count"])),
+        "loss": candidate["loss"],
+        "top_3_accuracy": candidate["top_3_accuracy"],
+        "macro_f1": sum(row["f1"] or 0 for row in rows) / len(rows),
+        "calibration_error": error,
+        "baseline_accuracy": baseline["accuracy"] if baseline else None,
+        "baseline_loss": baseline["loss"] if baseline else None,
+        "classes": rows,
+        "class_names": summary["data"]["class_names"],
+        "confusion_matrix": square(candidate["matrix"], len(summary["data"]["class_names"])),
+        "calibration": bins,
+        "slices": slices(candidate["slices"], baseline["slices"] if baseline else (), settings.evaluation),
+        "smallest_slice": settings.evaluation.smallest_slice,
+        "gates": [{**vars(gate), "value": none_if_nan(gate.value), "words": gate.words()} for gate in judged],
+        "blessed": summary["blessed"],
+        "path": summary["evaluation"],
+    }
+
+
+def classes(candidate: Mapping, baseline: Mapping | None, names: list[str], judged: list[gates.Gate]) -> list[dict]:
+    """A row a class, worst recall first.
+
+    Recall is TFMA's accuracy within the slice of the true class; precision and F1 come from TFMA's confusion matrix
+    of the overall slice (within a slice of one true class they would mean nothing).
+    """
+    matrix = candidate["matrix"]
+    failed = {gate.what for gate in judged if not gate.passed}
+    predictions = [sum(column) for column in zip(*matrix, strict=True)]
+    rows = []
+    for label, name in enumerate(names):
+        if name not in candidate["recalls"]:
+            continue
+        recall, count = candidate["recalls"][name], candidate["counts"][name]
+        predicted = predictions[label] if label < len(matrix) else 0
+        correct = matrix[label][label] if label < len(matrix) else 0
+        precision = correct / predicted if predicted else None
+        wrong = [(n, other) for other, n in enumerate(matrix[label]) if other != label] if label < len(matrix) else []
+        most, other = max(wrong, key=lambda pair: (pair[0], -pair[1]), default=(0, 0))
+        rows.append(
+            {
+                "class_name": name,
+                "count": count,
+                "recall": recall,
+                "recall_interval": list(wilson(recall, count)),
+                "precision": precision,
+                # The harmonic mean of both, in the form that is 0 for a class that is never predicted.
+                "f1": 2 * correct / (predicted + count),
+                "auc": none_if_nan(candidate["auc"][label]) if label < len(candidate["auc"]) else None,
+                "baseline_recall": baseline["recalls"].get(name) if baseline else None,
+                "mostly_taken_for": names[other] if most else None,
+                "mostly_taken_for_count": most,
+                "passed": f"recall of {name}" not in failed,
+            }
+        )
+    return sorted(rows, key=lambda row: (row["recall"], row["class_name"]))
+
+
+def square(matrix: list[list[int]], size: int) -> list[list[int]]:
+    """The confusion matrix with a row and a column for every class: TFMA ends with the last that occurs."""
+    rows = [[*row, *[0] * (size - len(row))] for row in matrix]
+    return rows + [[0] * size for _ in range(size - len(rows))]
+
+
+def calibration(counted: Sequence[Sequence[float]]) -> list[dict]:
+    """The bins of the reliability diagram, from (examples, sum of the highest probability, right ones) of each."""
+    return [
+        {
+            "low": number / len(counted),
+            "high": (number + 1) / len(counted),
+            "count": round(count),
+            "confidence": confidence / count if count else None,
+            "accuracy": right / count if count else None,
+        }
+        for number, (count, confidence, right) in enumerate(counted)
+    ]
+
+
+def slices(candidate: Sequence[Mapping], baseline: Sequence[Mapping], settings: Evaluation) -> list[dict]:
+    """The slices of `evaluation.slices`, each group with its worst accuracy first, those too small at its end."""
+    before = {tuple(sorted(part["values"].items())): part["accuracy"] for part in baseline}
+    groups: dict[tuple[str, ...], list[dict]] = {tuple(names.split(",")): [] for names in settings.slices}
+    order = {tuple(sorted(names)): names for names in groups}  # TFMA puts the names in its own order
+    for part in candidate:
+        names = order.get(tuple(sorted(part["values"])))
+        if names is None:
+            continue
+        groups[names].append(
+            {
+                "values": [part["values"][name] for name in names],
+                "count": part["count"],
+                "accuracy": part["accuracy"],
+                "accuracy_interval": list(wilson(part["accuracy"], part["count"])),
+                "loss": none_if_nan(part["loss"]),
+                "baseline_accuracy": before.get(tuple(sorted(part["values"].items()))),
+                "too_small": part["count"] < settings.smallest_slice,
+            }
+        )
+    return [
+        {
+            "features": list(names),
+            "rows": sorted(rows, key=lambda row: (row["too_small"], row["accuracy"], row["values"])),
+        }
+        for names, rows in groups.items()
+    ]
+
+
+def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share of `count` examples (Wilson 1927)."""
+    if not count or math.isnan(share):
+        return 0.0, 1.0
+    centre = share + z * z / (2 * count)
+    margin = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale)
+
+
+def none_if_nan(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else value
+
+
+def trials(found: Sequence[Mapping]) -> list[dict]:
+    """The trials of a search in the form of `review.report.schema.Trial`, the best first.
+
+    Args:
+        found: what TFX's Tuner writes into tuner_results.json; trials that diverged are not in it.
+    """
+    return [
+        {
+            "trial": int(row["trial_id"]) + 1,
+            "accuracy": row["score"],
+            "epochs": row.get("tuner/epochs"),  # Hyperband's
+            "values": {key: value for key, value in row.items() if key.startswith(("model.", "training."))},
+        }
+        for row in found
+    ]
+
+
+def verdict(results: Mapping) -> str:
+    """Why the model was pushed or not, in a sentence."""
+    state, part = results["state"], results.get("evaluation")
+    if state == "pushed":
+        again = " (from an earlier run)" if results["nodes"].get("Pusher", {}).get("state") == "cached" else ""
+        return f"pushed{again}" + (f": all {len(part['gates'])} gates passed" if part else "")
+    if state == "cleared":
+        return f"cleared to be pushed: all {len(part['gates'])} gates passed, and the model serves"
+    if state == "not pushed":
+        failed = [gate["words"] for gate in (part or {"gates": []})["gates"] if not gate["passed"]]
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        if failed:
+            return f"not pushed: {failed[0]}{more}"
+        problems = (results.get("serving_check") or {}).get("problems") or ["the serving check failed"]
+        return f"not pushed: {problems[0]}"
+    if state == "partial":
+        return "ran the part that was asked for"
+    return f"{state}: {results['error']}" if results.get("error") else state

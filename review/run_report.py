@@ -1,0 +1,133 @@
+"""The report of a run: what EvaluationReport wrote, completed with what only the end of the run tells."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+
+import pydantic
+
+from core import files, settings
+from core.errors import UserError
+from core.workdir import Workdir
+from review import results
+from review.report import build, schema
+
+
+def write(workdir: Workdir, found: Mapping) -> pathlib.Path | None:
+    """Writes report.json, images.zip, report.html and model_card.md into the folder of a run.
+
+    Args:
+        workdir: where the run is.
+        found: its results.
+
+    Returns:
+        The path of report.html; None if the run did not reach Evaluator.
+    """
+    if not found.get("evaluation"):
+        return None
+    from review.report import card  # slow to import, and not needed to find a report
+
+    folder = workdir.run(found["run"])
+    report, pictures = load(workdir, found)
+    files.replace(folder / build.REPORT, build.to_json(report))
+    files.replace(folder / build.PICTURES, build.zipped(pictures))
+    files.replace(folder / build.CARD, card.markdown(report))
+    files.replace(folder / build.PAGE, render(report, pictures))
+    return folder / build.PAGE
+
+
+def find(workdir: Workdir, found: Mapping) -> pathlib.Path:
+    """The path of a run's report.html, which is written now if it is not there."""
+    path = workdir.run(found["run"]) / build.PAGE
+    return path if path.is_file() else write(workdir, found)
+
+
+def load(workdir: Workdir, found: Mapping) -> tuple[schema.Report, dict[str, bytes]]:
+    """The report of a run and its pictures by file name, from the run's folder or, for an older run, made anew.
+
+    Raises:
+        UserError: the file is not of this form.
+    """
+    folder = workdir.run(found["run"])
+    if not (folder / build.REPORT).is_file():
+        return gather(workdir, found)
+    report = parse(folder / build.REPORT)
+    pictures = folder / build.PICTURES
+    return report, build.unzipped(pictures.read_bytes()) if pictures.is_file() else {}
+
+
+def gather(workdir: Workdir, found: Mapping) -> tuple[schema.Report, dict[str, bytes]]:
+    """The report of a run that ended, and its pictures by file name.
+
+    Where EvaluationReport did not run, or its files are gone, it has what the results tell.
+    """
+    folder = pathlib.Path(found.get("report") or "")
+    if found.get("report") and (folder / build.REPORT).is_file():
+        report, pictures = parse(folder / build.REPORT), build.unzipped((folder / build.PICTURES).read_bytes())
+    else:
+        report, pictures = from_results(workdir, found), {}
+    pushed = found.get("pushed")
+    run = schema.Run(
+        id=found["run"],
+        preset=found["preset"],
+        started=found["started"],
+        seconds=found["seconds"],
+        pushed=pushed["path"] if pushed else None,
+        nodes=[schema.Node(name=name, **node) for name, node in found["nodes"].items()],
+    )
+    state = found["state"] if found["state"] in ("pushed", "not pushed") else report.verdict.state
+    sentence = results.verdict(found) if state == found["state"] else report.verdict.sentence
+    changes = {"run": run, "verdict": schema.Verdict(state=state, sentence=sentence)}
+    if found.get("lineage"):
+        changes["lineage"] = [schema.Artifact(**artifact) for artifact in found["lineage"]]
+    return report.model_copy(update=changes), pictures
+
+
+def from_results(workdir: Workdir, found: Mapping) -> schema.Report:
+    """A report from the results of a run alone: without pictures, and with what older results lack left out."""
+    stored = workdir.run(found["run"]) / "settings.yaml"
+    chosen = settings.load(str(stored)) if stored.is_file() else None
+    part = schema.Evaluation(**found["evaluation"])
+    cleared = part.blessed and not (found.get("serving_check") or {}).get("problems")
+    state = "cleared" if cleared else "not pushed"
+    data = found.get("data")
+    past = schema.Past(
+        run=found["run"],
+        made=found["started"],
+        count=part.count,
+        accuracy=part.accuracy,
+        recalls={row.class_name: row.recall for row in part.classes},
+        blessed=part.blessed,
+    )
+    return schema.Report(
+        name=found["name"],
+        made=found["started"],
+        verdict=schema.Verdict(state=state, sentence=results.verdict({**found, "state": state})),
+        model=f"AlexNet, preset {found['preset']}",
+        evaluation=part,
+        data=schema.Data(**{key: data[key] for key in schema.Data.model_fields if key in data}) if data else None,
+        training=(found.get("history") or {}).get("epochs", []),
+        serving=found.get("serving_check"),
+        history=[past],
+        settings=chosen.model_dump(mode="json") if chosen else {},
+    )
+
+
+def render(report: schema.Report, pictures: Mapping[str, bytes]) -> str:
+    """The report as a page, with the model card."""
+    from review.report import card, page
+
+    return page.render(report, pictures, card.html(report))
+
+
+def parse(path: pathlib.Path) -> schema.Report:
+    """The report in a file. Raises UserError if it has another form."""
+    try:
+        return schema.Report.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(
+            f"{path} is no report of this version ({where}: {first['msg']}): run the pipeline again."
+        ) from None

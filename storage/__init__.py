@@ -1,0 +1,1 @@
+"""Folders of versions, on volumes and in object stores. Knows nothing of the project that uses it."""

@@ -1,0 +1,63 @@
+"""What runs on Kubeflow hand on to later ones."""
+
+import os
+
+import pytest
+from tfx.types.standard_artifacts import ExampleStatistics, Model
+
+from kubeflow import baseline
+
+
+def artifact(kind, path, **properties):
+    one = kind()
+    one.uri = str(path)
+    for name, value in properties.items():
+        setattr(one, name, value)
+    return one
+
+
+def latest(kind, history, path, under=""):
+    """What a `Latest` finds."""
+    found = artifact(kind, path)
+    os.makedirs(path)
+    baseline.LatestExecutor().Do({}, {"found": [found]}, {"history": str(history), "under": under})
+    return found
+
+
+@pytest.fixture
+def made(tmp_path):
+    folder = tmp_path / "made" / "Split-train"
+    folder.mkdir(parents=True)
+    (folder / "stats.pb").write_text("one")
+    return folder.parent
+
+
+def test_there_is_nothing_at_first(tmp_path):
+    latest(Model, tmp_path / "history", tmp_path / "out", "Format-Serving")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_is_recorded_is_found_with_its_properties(tmp_path, made):
+    given = artifact(ExampleStatistics, made, split_names='["train"]', span=3)
+    baseline.RecordExecutor().Do({"artifact": [given]}, {}, {"history": str(tmp_path / "history")})
+    found = latest(ExampleStatistics, tmp_path / "history", tmp_path / "out")
+    assert (tmp_path / "out/Split-train/stats.pb").read_text() == "one"
+    assert (found.split_names, found.span) == ('["train"]', 3)
+
+
+def test_a_folder_of_pushes_is_a_history_of_models(tmp_path):
+    for number in (9, 100):
+        (tmp_path / f"serving/{number}").mkdir(parents=True)
+        (tmp_path / f"serving/{number}/saved_model.pb").write_text(str(number))
+    (tmp_path / "serving/.incoming-1").mkdir()
+    latest(Model, tmp_path / "serving", tmp_path / "out", "Format-Serving")
+    assert (tmp_path / "out/Format-Serving/saved_model.pb").read_text() == "100"
+
+
+def test_records_in_an_object_store_are_found_there(s3, tmp_path, made):
+    given = artifact(ExampleStatistics, made, split_names='["train"]', span=3)
+    baseline.RecordExecutor().Do({"artifact": [given]}, {}, {"history": "s3://bucket/history"})
+    found = latest(ExampleStatistics, "s3://bucket/history", tmp_path / "out", "x")
+    assert (tmp_path / "out/x/Split-train/stats.pb").read_text() == "one"
+    assert sorted(os.listdir(tmp_path / "out/x")) == ["Split-train"]
+    assert (found.span, found.split_names) == (3, '["train"]')

@@ -1,0 +1,300 @@
+"""The whole pipeline, with the real LocalDagRunner, on a small embedded data set, several times over."""
+
+import dataclasses
+import pathlib
+
+import image_data
+import pytest
+from ml_metadata.proto import metadata_store_pb2
+from tfx.orchestration import metadata
+
+from components.previous import node_of
+from core import settings
+from core.errors import UserError
+from core.workdir import Workdir
+from pipeline import lineage, local_runner
+from pipeline import run as runner
+from review import predictions, results
+from review.report import build, schema
+
+SMALL = [*image_data.SMALL, "training.epochs=3"]
+SEARCH = ["tuner.trials=2", "tuner.epochs=1", "tuner.share=0.5"]
+BEFORE_TRAINER = ["ImageExampleGen", "StatisticsGen", "ImageSchemaGen", "ExampleValidator", "DataCheck", "Transform"]
+AFTER_TRAINER = ["Trainer", "Evaluator", "ServingCheck", "EvaluationReport", "Pusher"]
+States = metadata_store_pb2.Execution.State
+
+
+@dataclasses.dataclass
+class Ran:
+    """A run: what the metadata store says of its nodes, what came out, and what was on offer for servers then."""
+
+    states: dict[str, str]
+    summary: dict
+    evaluation: dict
+    served: list[str]
+
+
+def execute(workdir, *changes, first=None, last=None):
+    """Runs the pipeline, or a part of it, in this process as the worker of `alexnet run` does."""
+    chosen = settings.load(overrides=[*SMALL, *changes], **{"data.source": "shapes10/small"})
+    run_id = workdir.new_run()
+    request = runner.write_request(runner.Request(chosen, from_node=first, to_node=last), workdir, run_id)
+    local_runner.run(chosen, workdir, workdir.run(run_id), request)
+    with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(workdir.metadata))) as handle:
+        store = handle.store
+        context = store.get_context_by_type_and_name("pipeline_run", run_id)
+        states = {}
+        for execution in store.get_executions_by_context(context.id):
+            states[node_of(store, execution.id)] = States.Name(execution.last_known_state)
+        summary = lineage.summarise(store, run_id)
+    served = sorted(path.name for path in workdir.serving("shapes10").glob("[0-9]*"))
+    return Ran(states, summary, results.evaluate(summary, chosen), served)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return Workdir(tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="module")
+def ran(workdir):
+    """The runs in their order; each test looks at one of them."""
+    return {
+        "first": execute(workdir),
+        "again": execute(workdir),
+        "other recipe": execute(workdir, "training.learning_rate=0.03"),
+        "below the floor": execute(workdir, "gates.min_accuracy=1", "training.learning_rate=0.03"),
+        "worse than the baseline": execute(
+            workdir,
+            "training.learning_rate=1e-9",
+            "training.muon=0",
+            "training.epochs=1",
+            "gates.max_accuracy_drop=0",
+        ),
+        "from Evaluator": execute(workdir, "gates.min_accuracy=0.01", first="Evaluator"),
+        "too slow to serve": execute(
+            workdir, "serving.max_latency_ms=0.000001", "training.learning_rate=0.03", "gates.min_accuracy=0.001"
+        ),
+        "warm start": execute(workdir, "training.warm_start=true", "training.epochs=1", last="Trainer"),
+        "search": execute(workdir, *SEARCH, "training.epochs=1", last="Trainer"),
+        "more epochs after a search": execute(workdir, *SEARCH, "training.epochs=2"),
+    }
+
+
+def test_the_first_run_executes_every_node_and_pushes(ran):
+    first = ran["first"]
+    assert {first.states[node] for node in [*BEFORE_TRAINER, *AFTER_TRAINER]} == {"COMPLETE"}
+    assert first.summary["blessed"]
+    assert [first.summary["pushed"]["version"]] == first.served
+    assert pathlib.Path(first.summary["pushed"]["path"], "saved_model.pb").is_file()
+    assert first.evaluation["baseline_accuracy"] is None
+
+
+def test_an_unchanged_run_comes_from_the_cache(ran):
+    again = ran["again"]
+    assert {again.states[node] for node in [*BEFORE_TRAINER, *AFTER_TRAINER]} == {"CACHED"}
+    assert again.summary["pushed"] == ran["first"].summary["pushed"]
+    assert again.evaluation == ran["first"].evaluation
+
+
+def test_a_changed_recipe_runs_trainer_and_what_follows_alone(ran):
+    changed = ran["other recipe"]
+    assert {changed.states[node] for node in BEFORE_TRAINER} == {"CACHED"}
+    assert {changed.states[node] for node in AFTER_TRAINER} == {"COMPLETE"}
+
+
+def test_the_next_model_is_compared_with_the_last_blessed_one(ran):
+    changed = ran["other recipe"]
+    assert changed.evaluation["baseline_accuracy"] == pytest.approx(ran["first"].evaluation["accuracy"])
+    assert {gate["what"] for gate in changed.evaluation["gates"] if "baseline" in gate["reason"]} == {
+        "accuracy",
+        *(f"recall of {row['class_name']}" for row in changed.evaluation["classes"]),
+    }
+    assert len(changed.served) == 2
+
+
+def test_a_model_below_the_floor_is_not_pushed(ran):
+    below = ran["below the floor"]
+    assert below.states["Trainer"] == "CACHED"
+    assert below.states["Evaluator"] == "COMPLETE"
+    assert not below.summary["blessed"]
+    assert below.summary["pushed"] is None
+    assert below.served == ran["other recipe"].served
+    (failed,) = [gate for gate in below.evaluation["gates"] if not gate["passed"]]
+    assert failed["what"] == "accuracy"
+    assert failed["limit"] == 1
+
+
+def test_a_model_worse_than_the_baseline_is_not_pushed(ran):
+    worse = ran["worse than the baseline"]
+    assert worse.evaluation["baseline_accuracy"] == pytest.approx(ran["other recipe"].evaluation["accuracy"])
+    assert worse.evaluation["accuracy"] < worse.evaluation["baseline_accuracy"]
+    assert worse.summary["pushed"] is None
+    assert worse.served == ran["other recipe"].served
+
+
+def test_a_model_that_does_not_serve_is_not_pushed(ran):
+    slow = ran["too slow to serve"]
+    assert slow.summary["blessed"]
+    assert "serving.max_latency_ms" in slow.summary["serving_check"]["problems"][0]
+    assert slow.summary["pushed"] is None
+    assert slow.served == ran["from Evaluator"].served
+
+
+def test_a_part_runs_on_what_the_last_run_left(ran):
+    part = ran["from Evaluator"]
+    assert {node for node, state in part.states.items() if state == "COMPLETE"} >= {"Evaluator", "Pusher"}
+    # The last run's model, no good as it is, with gates that it passes.
+    assert part.summary["pushed"]["version"] == part.served[-1]
+    assert part.evaluation["accuracy"] == pytest.approx(ran["worse than the baseline"].evaluation["accuracy"])
+
+
+def test_a_part_needs_the_nodes_before_it(tmp_path):
+    with pytest.raises(UserError, match="--from Evaluator goes on from the last run, but"):
+        execute(Workdir(tmp_path), first="Evaluator")
+
+
+def test_a_warm_start_begins_where_the_blessed_model_ended(ran):
+    losses = [ran[name].summary["history"]["epochs"][0]["loss"] for name in ("warm start", "other recipe")]
+    assert losses[0] < losses[1]
+    assert ran["warm start"].evaluation is None
+
+
+def test_trainer_uses_what_a_search_found_and_says_so(ran):
+    search, more = ran["search"], ran["more epochs after a search"]
+    assert search.states["Tuner"] == "COMPLETE"
+    assert (more.states["Tuner"], more.states["Trainer"]) == ("CACHED", "COMPLETE")
+    assert more.summary["tuning"] == search.summary["tuning"]
+    assert sorted(trial["trial"] for trial in more.summary["tuning"]) == [1, 2]
+    best = max(more.summary["tuning"], key=lambda trial: trial["accuracy"])["values"]
+    used = more.summary["recipe"]
+    assert used["training"]["learning_rate"] == best["training.learning_rate"] != 0.05
+    assert used["training"]["epochs"] == len(more.summary["history"]["epochs"]) == 2
+    report = report_of(more)
+    assert report.settings["training"]["learning_rate"] == best["training.learning_rate"]
+    assert report.tuning[0].values == best
+    assert "tuning" not in ran["first"].summary
+
+
+@pytest.mark.parametrize("name", ["first", "other recipe", "below the floor", "worse than the baseline"])
+def test_our_words_agree_with_the_blessing_of_tfma(ran, name):
+    assert ran[name].summary["blessed"] == all(gate["passed"] for gate in ran[name].evaluation["gates"])
+
+
+def test_per_class_numbers_are_those_of_the_confusion_matrix(ran):
+    part = ran["first"].evaluation
+    matrix = part["confusion_matrix"]
+    for row in part["classes"]:
+        label = part["class_names"].index(row["class_name"])
+        assert row["count"] == sum(matrix[label])
+        assert row["recall"] == pytest.approx(matrix[label][label] / sum(matrix[label]), abs=1e-6)
+    assert part["accuracy"] == pytest.approx(sum(matrix[k][k] for k in range(10)) / part["count"], abs=1e-6)
+
+
+def report_of(run):
+    return schema.Report.model_validate_json(pathlib.Path(run.summary["report"], build.REPORT).read_bytes())
+
+
+def test_the_report_tells_what_the_run_found(ran, workdir):
+    report = report_of(ran["first"])
+    assert report.evaluation.model_dump(mode="json") == schema.Evaluation(**ran["first"].evaluation).model_dump(
+        mode="json"
+    )
+    assert report.verdict.state == "cleared"
+    assert report.data.counts["test"] == {row.class_name: row.count for row in report.evaluation.classes}
+    assert [measured.what for measured in report.data.distributions] == ["skew"]
+    assert [epoch.epoch for epoch in report.training] == [1, 2, 3]
+    assert report.settings["training"]["learning_rate"] == 0.05
+    assert [group.features for group in report.evaluation.slices] == [["brightness"], ["class_name", "brightness"]]
+    assert "10" not in report.model.split(" parameters")[1]
+    assert report.serving.problems == []
+
+
+def test_the_report_shows_the_images_that_the_model_saw(ran):
+    report = report_of(ran["first"])
+    files = build.unzipped(pathlib.Path(ran["first"].summary["report"], build.PICTURES).read_bytes())
+    assert {picture.file for picture in report.pictures} == files.keys()
+    assert {picture.true for picture in report.pictures} == set(report.evaluation.class_names)
+    table = predictions.read(ran["first"].evaluation["path"]).set_index("id")
+    assert len(table) == ran["first"].evaluation["count"]
+    for picture in report.pictures:
+        row = table.loc[picture.id]
+        assert (picture.true, picture.width) == (row["class_name"], row["width"])
+        assert picture.top[0][1] == pytest.approx(row["probability"], abs=1e-4)
+
+
+def test_a_refused_model_has_a_report_that_says_why(ran):
+    report = report_of(ran["below the floor"])
+    assert report.verdict.state == "not pushed"
+    assert "gates.min_accuracy" in report.verdict.sentence
+    assert "serving.max_latency_ms" in report_of(ran["too slow to serve"]).verdict.sentence
+
+
+def test_every_report_hands_on_the_history(ran):
+    names = ["first", "other recipe", "below the floor", "worse than the baseline", "from Evaluator"]
+    reports = [report_of(ran[name]) for name in names]
+    assert [len(report.history) for report in reports] == [1, 2, 3, 4, 5]
+    assert [past.accuracy for past in reports[-1].history] == [report.evaluation.accuracy for report in reports]
+    assert [past.blessed for past in reports[-1].history] == [True, True, False, False, True]
+    assert len({past.run for past in reports[-1].history}) == 5
+    assert ran["again"].summary["report"] == ran["first"].summary["report"]
+
+
+def test_the_model_card_goes_with_the_model(ran):
+    card = pathlib.Path(ran["first"].summary["pushed"]["path"], "assets.extra", build.CARD).read_text()
+    assert f"{ran['first'].evaluation['count']:,}" in card
+    assert all(name in card for name in ran["first"].evaluation["class_names"])
+
+
+def test_the_lineage_leads_from_the_data_to_the_pushed_model(ran):
+    artifacts = {artifact["name"]: artifact for artifact in ran["other recipe"].summary["lineage"]}
+    assert {*artifacts["evaluation"]["made_from"]} == {"examples", "model", "baseline model"}
+    assert "transformed_examples" in artifacts["model"]["made_from"]
+    assert artifacts["baseline model"]["uri"] != artifacts["model"]["uri"]
+    assert {"evaluation", "examples", "previous report"} <= {*artifacts["report"]["made_from"]}
+    assert "report" in artifacts["pushed_model"]["made_from"]
+    assert artifacts["examples"]["made_from"] == []
+    assert pathlib.Path(artifacts["examples"]["uri"]).is_dir()
+
+
+def test_trainer_never_sees_the_test_split(workdir):
+    (transformed,) = (workdir.artifacts("shapes10") / "Transform" / "transformed_examples").glob("*")
+    assert sorted(path.name for path in transformed.glob("Split-*")) == ["Split-train", "Split-validation"]
+
+
+def test_the_serving_check_asked_in_every_form(ran):
+    check = ran["first"].summary["serving_check"]
+    assert check["problems"] == []
+    assert check["requests"] == 3 + 6 + 3  # images, other forms of one, examples
+
+
+def test_nothing_temporary_is_left(workdir, ran):
+    left = [
+        path
+        for path in workdir.artifacts("shapes10").rglob("*")
+        if "temp" in path.name and "template" not in path.name
+    ]
+    assert [path for path in left if path.is_dir()] == []
+    assert list(workdir.checkpoints.glob("*")) == []
+
+
+def test_the_pushed_model_predicts(ran, tmp_path):
+    from image_data import encoded, picture
+
+    from review.predict import Classifier
+
+    image = tmp_path / "image.png"
+    image.write_bytes(encoded(picture(1, (50, 60))))
+    (answer,) = Classifier(pathlib.Path(ran["first"].summary["pushed"]["path"])).predict([str(image)], top=10)
+    assert {name for name, _ in answer.top} == set(ran["first"].evaluation["class_names"])
+    assert sum(probability for _, probability in answer.top) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("changes", [[], ["training.warm_start=true", "tuner.trials=2"]])
+def test_the_nodes_are_those_that_the_command_line_knows(changes):
+    from pipeline import nodes
+    from pipeline.pipeline import Places, create_pipeline
+
+    chosen = settings.load(overrides=changes)
+    pipeline = create_pipeline(chosen, Places("root", "schema", "", "push"), local_runner.LocalHistory(), "v1")
+    assert {node.id for node in pipeline.components} == set(nodes.planned(chosen))

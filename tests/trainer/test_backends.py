@@ -1,0 +1,102 @@
+"""The network and its recipe need no TensorFlow, and do the same on JAX where that is there."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+PURE = (
+    *("augmentation", "batch_norm", "callbacks", "checkpoint", "metrics", "model", "optimization", "recipe"),
+    "summary",
+)
+INSTALLED = [name for name in ("tensorflow", "jax") if importlib.util.find_spec(name)]
+needs_jax = pytest.mark.skipif("jax" not in INSTALLED, reason="JAX is not installed, and is no dependency")
+
+IMPORTS = """
+    import importlib, sys
+    import keras  # brings in its backend, whose name is then taken away
+
+    sys.modules |= dict.fromkeys(["tensorflow", "tensorflow_transform", "tfx", "apache_beam"])
+    for name in sys.argv[1].split():
+        importlib.import_module(name)
+"""
+
+COMPUTES = """
+    import sys
+    import keras
+    import numpy as np
+    from keras import ops
+    from core.settings import Model
+    from trainer import augmentation, model, optimization
+
+    images = np.random.default_rng(1).integers(0, 256, (6, 12, 12, 3), np.uint8)
+    network = model.build(Model(input_size=8, width=0.1), 3, 12, (120.0,) * 3, (4000.0,) * 3)
+    for number, weight in enumerate(network.weights):
+        random = np.random.default_rng(number)
+        weight.assign(np.abs(random.normal(scale=0.2, size=weight.shape)) + 0.1)
+    logits = network(images, training=False)
+    schedule = optimization.OneCycle(0.4, 10, 0.2)
+    made = {
+        "logits": logits,
+        "loss": optimization.smoothed_crossentropy(0.1)(np.arange(6) % 3, logits),
+        "rates": [schedule(step) for step in range(10)],
+        "orthogonalized": optimization.orthogonalized(ops.convert_to_tensor(np.eye(5, 3, dtype="float32") + 0.1)),
+    }
+    moved = augmentation.FlipAndShift(seed=1)(images, training=True)
+    assert moved.shape == images.shape and not np.array_equal(ops.convert_to_numpy(moved), images)
+    np.savez(sys.argv[1], **{name: ops.convert_to_numpy(value) for name, value in made.items()})
+    print(keras.backend.backend(), "tensorflow" in sys.modules)
+"""
+
+
+def run(code, backend, argument):
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), argument], env=environment, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    return process.stdout.split()
+
+
+def test_the_recipe_and_its_benchmark_are_imported_without_tensorflow():
+    modules = [f"trainer.{name}" for name in PURE] + [
+        f"benchmarks.{name}" for name in ("arrays", "training", "guard")
+    ]
+    run(IMPORTS, INSTALLED[0], " ".join(modules))
+
+
+@needs_jax
+def test_every_backend_gives_the_same_numbers(tmp_path):
+    made = {}
+    for backend in ("numpy", *INSTALLED):
+        file = tmp_path / f"{backend}.npz"
+        assert run(COMPUTES, backend, str(file)) == [backend, str(backend == "tensorflow")]
+        made[backend] = dict(np.load(file))
+    for backend in INSTALLED:
+        for name, expected in made["numpy"].items():
+            np.testing.assert_allclose(made[backend][name], expected, rtol=2e-4, atol=1e-4, err_msg=name)
+
+
+@needs_jax
+def test_the_benchmark_trains_on_jax(tmp_path):
+    target = tmp_path / "result.json"
+    arguments = ["--images", "600", "--epochs", "3", "--set", "model.width=0.1", "--set", "training.batch_size=32"]
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.training", *arguments, "--test", "--json", str(target)],
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        cwd=ROOT,
+        check=True,
+    )
+    result = json.loads(target.read_text())
+    (run,) = result["runs"]
+    assert result["backend"] == "jax"
+    assert run["epochs"][-1]["accuracy"] > run["epochs"][0]["accuracy"] > 0
+    assert 0 <= run["test_accuracy"] <= 1
+    assert [row[0] for row in result["tables"][0]["rows"]] == ["1"]

@@ -1,0 +1,171 @@
+"""Two workers on the loopback train as one process does, and only the chief writes."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import toy_training
+
+from core.errors import UserError
+from trainer import hardware, model, optimization
+from trainer.input import evaluation_dataset
+
+# Without what each worker draws for its own images, so that there is only one right result.
+MODEL = toy_training.MODEL.model_copy(update={"dropout": 0.0})
+RECIPE = toy_training.recipe(epochs=2, flip=False, shift=0, muon=0.02)
+SUMMARY = toy_training.SUMMARY
+
+TRAIN = """
+    import json, sys
+    sys.path[:0] = {path!r}
+    import test_multiworker as tests
+    import toy_training
+    from core.errors import UserError
+    from trainer import hardware, training
+
+    def train(checkpoint):
+        return training.train(tests.MODEL, tests.RECIPE, tests.SUMMARY, *{data!r}, {folder!r} + "/run", checkpoint)
+
+    network, records = train({folder!r} + "/checkpoint")
+    if hardware.is_chief():
+        network.save_weights({folder!r} + "/network.weights.h5")
+    refused = []
+    for wrong in (
+        lambda: train({folder!r} + ("/checkpoint" if hardware.is_chief() else "/none")),
+        lambda: hardware.plan(toy_training.recipe(jit="on"), 64),
+    ):
+        try:
+            wrong()
+        except UserError as problem:
+            refused.append(str(problem))
+    print(json.dumps([records, refused]))
+"""
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [held.getsockname()[1] for held in sockets]
+    for held in sockets:
+        held.close()
+    return ports
+
+
+def start(workers, folder, data):
+    """What `TRAIN` prints in each of several processes."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(workers)]}
+    path = [str(pathlib.Path(__file__).parent), *sys.path]
+    code = textwrap.dedent(TRAIN).format(path=path, folder=str(folder), data=data)
+    running = []
+    for index in range(workers):
+        config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+        environment = os.environ | {"TF_CONFIG": config, "CUDA_VISIBLE_DEVICES": ""}
+        arguments = [sys.executable, "-c", code]
+        running.append(
+            subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+    printed = [process.communicate() for process in running]
+    assert not any(process.returncode for process in running), [error[-1500:] for _, error in printed]
+    return [json.loads(output.splitlines()[-1]) for output, _ in printed]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The same training by one process and by two workers: their folders, what each process printed, the data."""
+    root = tmp_path_factory.mktemp("workers")
+    data = toy_training.write_examples(root / "train.gz", 64), toy_training.write_examples(root / "eval.gz", 28)
+    folders = [root / "one", root / "two"]
+    for folder in folders:
+        folder.mkdir()
+    return folders, [start(workers, folder, data) for workers, folder in zip((1, 2), folders, strict=True)], data
+
+
+def load(folder):
+    network = model.build(MODEL, 2, toy_training.SIZE, SUMMARY.mean, SUMMARY.variance)
+    network.load_weights(folder / "network.weights.h5")
+    return network
+
+
+def test_two_workers_train_as_one_process_with_the_same_global_batch(trained):
+    (one, two), (((alone, _),), ((chief, _), _)), _ = trained
+    for ours, theirs in zip(chief, alone, strict=True):
+        for name in ("loss", "accuracy", "learning_rate"):
+            assert ours[name] == pytest.approx(theirs[name], abs=1e-5), name
+    start = model.build(MODEL, 2, toy_training.SIZE)
+    for ours, theirs, first in zip(load(two).weights, load(one).weights, start.weights, strict=True):
+        # In one process TensorFlow's fused kernel takes the variance of n values as n / (n - 1) of it; n >= 16 here.
+        tolerance = {"rtol": 1 / 15} if ours.name == "moving_variance" else {"atol": 1e-4}
+        np.testing.assert_allclose(ours, theirs, **tolerance, err_msg=ours.path)
+        if ours.name == "kernel":
+            assert np.abs(np.asarray(ours) - np.asarray(first)).max() > 0.01
+
+
+def test_the_workers_validate_every_image_once(trained):
+    (_, two), (_, ((records, _), (others, _))), data = trained
+    timed = ("seconds", "images_per_second")
+    assert [{k: v for k, v in r.items() if k not in timed} for r in records] == [
+        {k: v for k, v in r.items() if k not in timed} for r in others
+    ]
+    network, loss = load(two), optimization.smoothed_crossentropy(RECIPE.label_smoothing)
+    right, losses = [], []
+    for images, labels in evaluation_dataset(data[1], toy_training.SIZE, 28):
+        logits = network(images)
+        right += (np.argmax(logits, axis=1) == labels.numpy()).tolist()
+        losses += np.asarray(loss(labels, logits)).tolist()
+    assert len(right) == 28
+    assert records[-1]["val_accuracy"] == pytest.approx(np.mean(right))
+    assert records[-1]["val_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    assert np.mean(records[-1]["val_recall"]) == pytest.approx(np.mean(right))  # 14 of each class
+
+
+def test_only_the_chief_writes(trained):
+    (one, two), _, _ = trained
+    kinds = [
+        {f"{path.parent.relative_to(folder)}/{path.name.split('.')[0]}" for path in folder.rglob("*.*")}
+        for folder in (one, two)
+    ]
+    assert kinds[0] == kinds[1] >= {"run/history", "run/train/events", "run/validation/events", "checkpoint/state"}
+    assert len(list((two / "run/train").iterdir())) == 1  # one file for each process that writes
+    assert len(json.loads((two / "run/history.json").read_text())["epochs"]) == RECIPE.epochs
+
+
+def test_what_several_workers_cannot_do_is_refused(trained):
+    _, (((_, alone),), workers), _ = trained
+    assert alone == []
+    for _, refused in workers:
+        assert refused == [
+            "The workers' checkpoints are of different epochs, [2, 0]: give the workers one folder.",
+            "training.jit=on works on one device only, and here are 2: leave it on auto.",
+        ]
+
+
+def config(monkeypatch, cluster, kind, index):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}}))
+
+
+def test_the_chief_is_the_one_so_called_or_worker_0(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert (hardware.workers(), hardware.is_chief()) == (1, True)
+    two = {"worker": ["a:1", "b:1"]}
+    with_chief = {"chief": ["c:1"], **two}
+    for cluster, kind, index, expected in (
+        ({"worker": ["a:1"]}, "worker", 0, (1, True)),
+        (two, "worker", 0, (2, True)),
+        (two, "worker", 1, (2, False)),
+        (with_chief, "chief", 0, (3, True)),
+        (with_chief, "worker", 0, (3, False)),
+    ):
+        config(monkeypatch, cluster, kind, index)
+        assert (hardware.workers(), hardware.is_chief()) == expected
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"cluster": 7}'])
+def test_a_configuration_that_cannot_be_read_is_the_users_mistake(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UserError, match="TF_CONFIG"):
+        hardware.workers()
