@@ -1,23 +1,20 @@
 """Whether one run's model is better than another's beyond chance: overall, by class and by slice.
 
-On the same test examples the exact McNemar test is used (McNemar 1947, Note on the sampling error of the difference
-between correlated proportions or percentages, Psychometrika 12): what both models have right, or both wrong, says
-nothing about which is better, so it counts the examples that only one of them has right. Without the same examples it
-is Fisher's exact test of two independent shares (Fisher 1922, On the interpretation of chi-squared from contingency
-tables), which finds less. Several tests at once are corrected with Holm 1979 (A simple sequentially rejective
-multiple test procedure, Scandinavian Journal of Statistics 6). Intervals are those of Newcombe 1998 (Statistics in
-Medicine 17: method 10 for two independent shares, p. 873, and method 10 for paired ones, p. 2635).
+On the same test examples the exact McNemar test is used: what both models have right, or both wrong, says nothing
+about which is better, so it counts the examples that only one of them has right. Without the same examples it is
+Fisher's exact test of two independent shares, which finds less. Several tests at once are corrected with Holm's method.
+All of them, with their sources, are in `review.statistics`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from core.errors import UserError
+from review.statistics import Interval, fisher, holm, independent_interval, mcnemar, paired_interval, ratio
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,91 +23,6 @@ ALPHA = 0.05  # a change with a smaller corrected p is called beyond chance
 LEAST_SHARED = 0.5  # of the smaller test split; with fewer shared examples the runs are compared as independent ones
 # What Evaluator writes of a prediction; further columns are features of the image.
 COLUMNS = ("id", "label", "class_name", "predicted", "probability", "true_probability", "top", "top_probabilities")
-
-Interval = tuple[float, float]
-
-
-def mcnemar(lost: int, gained: int) -> float:
-    """The two-sided p-value of the exact McNemar test.
-
-    Args:
-        lost: examples that only the first model has right.
-        gained: examples that only the second one has right.
-
-    Returns:
-        The probability of a split at least as uneven if each of these examples went either way with equal chance; 1
-        where there are none.
-    """
-    from scipy import stats
-
-    return float(stats.binomtest(gained, lost + gained).pvalue) if lost + gained else 1.0
-
-
-def fisher(first_right: int, first_count: int, right: int, count: int) -> float:
-    """The two-sided p-value of Fisher's exact test that two independent shares are equal; 1 without examples."""
-    from scipy import stats
-
-    if not first_count or not count:
-        return 1.0
-    table = [[first_right, first_count - first_right], [right, count - right]]
-    return float(stats.fisher_exact(table).pvalue)
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """P-values corrected for being several: those below ALPHA keep the chance of any false one below ALPHA."""
-    corrected = [0.0] * len(values)
-    highest = 0.0
-    for rank, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
-        highest = max(highest, min(1.0, values[index] * (len(values) - rank)))
-        corrected[index] = highest
-    return corrected
-
-
-def paired_interval(both: int, lost: int, gained: int, neither: int) -> Interval:
-    """The 95 % interval of the difference of two shares of the same examples, second minus first.
-
-    Args:
-        both: examples that both models have right.
-        lost: that only the first has right.
-        gained: that only the second has right.
-        neither: that none has right.
-    """
-    count = both + lost + gained + neither
-    if not count:
-        return -1.0, 1.0
-    first, second = (both + lost) / count, (both + gained) / count
-    margins = (both + lost) * (gained + neither) * (both + gained) * (lost + neither)
-    product = both * neither - lost * gained
-    if product > 0:  # Newcombe's correction for continuity
-        product = max(product - count / 2, 0)
-    correlation = _ratio(product, math.sqrt(margins))
-    return _difference(first, count, second, count, correlation)
-
-
-def independent_interval(first_right: int, first_count: int, right: int, count: int) -> Interval:
-    """The 95 % interval of the difference of two independent shares, second minus first."""
-    if not first_count or not count:
-        return -1.0, 1.0
-    return _difference(first_right / first_count, first_count, right / count, count, 0.0)
-
-
-def _difference(first: float, first_count: int, second: float, count: int, correlation: float) -> Interval:
-    """Joins the Wilson intervals of two shares into that of their difference."""
-    from review.results import wilson  # which imports the settings, and they are slow
-
-    (first_low, first_high), (low, high) = wilson(first, first_count), wilson(second, count)
-
-    def margin(a: float, b: float) -> float:
-        return math.sqrt(max(0.0, a * a - 2 * correlation * a * b + b * b))
-
-    difference = second - first
-    least = difference - margin(second - low, first_high - first)
-    most = difference + margin(high - second, first - first_low)
-    return max(-1.0, least), min(1.0, most)
-
-
-def _ratio(a: float, b: float) -> float:
-    return a / b if b else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,8 +86,8 @@ def paired(values: tuple[str, ...], both: int, lost: int, gained: int, neither: 
         values,
         count,
         count,
-        _ratio(both + lost, count),
-        _ratio(both + gained, count),
+        ratio(both + lost, count),
+        ratio(both + gained, count),
         paired_interval(both, lost, gained, neither),
         lost,
         gained,
@@ -451,7 +363,7 @@ def page(runs: Sequence[Mapping], found: Sequence[Comparison]) -> str:
         runs: results, the first one first.
         found: what `compare` said of them.
     """
-    from review.report.page import environment
+    from review.report.web import environment
 
     return (
         environment()

@@ -15,7 +15,7 @@ from scipy import optimize
 
 from core.workdir import Workdir
 from review import history as past
-from review import results, run_report
+from review import run_report, statistics
 from review.report import schema
 from trainer.figures import (
     BLUE,
@@ -122,7 +122,7 @@ def reliability(part: schema.Evaluation) -> Figure:
     bins = [one for one in part.calibration if one.count]
     confidence = np.array([one.confidence for one in bins])
     accuracy = np.array([one.accuracy for one in bins])
-    ends = np.array([results.wilson(one.accuracy, one.count) for one in bins]).T
+    ends = np.array([statistics.wilson(one.accuracy, one.count) for one in bins]).T
     with style():
         figure = Figure(figsize=(COLUMN, 3.9), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])

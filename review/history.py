@@ -164,7 +164,7 @@ def rows(pasts: Sequence[Past]) -> list[dict]:
 def page(name: str, pasts: Sequence[Past]) -> str:
     """The history as the text of an HTML file."""
     from review.report import charts
-    from review.report.page import environment, percent
+    from review.report.web import environment, percent
 
     chart = None
     if len(pasts) > 1:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from core.errors import UserError
 from core.workdir import DEFAULT, Workdir
 from review import predict, run_report
-from review.report import schema
+from review.report import schema, web
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -344,6 +344,5 @@ def _frame(rows: Sequence, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _render(template: str, **values: object) -> Inline:
-    from review.report import page
 
-    return Inline(page.environment().get_template(template).render(**values))
+    return Inline(web.environment().get_template(template).render(**values))

@@ -23,6 +23,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 from rich.text import Text
 
 from core.text import plain
+from review import statistics
+from review.report import web
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -54,11 +56,10 @@ class Tally:
 
     def accuracy(self) -> tuple[float, float, float] | None:
         """The share of right ones and the ends of its 95 % interval; None if no true class is known."""
-        from review import results
 
         if not self.known:
             return None
-        return self.right / self.known, *results.wilson(self.right / self.known, self.known)
+        return self.right / self.known, *statistics.wilson(self.right / self.known, self.known)
 
 
 class Table:
@@ -170,9 +171,8 @@ class Sheet:
 
     def page(self, model: pathlib.Path, tally: Tally, unreadable: Sequence[predict.Unreadable]) -> str:
         """The page as the text of an HTML file that needs nothing else."""
-        from review.report import page
 
-        template = page.environment().get_template("predictions.html.j2")
+        template = web.environment().get_template("predictions.html.j2")
         problems = [plain(item.sentence) for item in unreadable]
         return template.render(cards=self._cards, model=plain(str(model)), tally=tally, unreadable=problems)
 

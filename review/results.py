@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from core.settings import Evaluation, Settings
 from review import gates
+from review.statistics import wilson
 
 VERSION = 2  # of the form of results.json
 
@@ -143,16 +144,6 @@ def slices(candidate: Sequence[Mapping], baseline: Sequence[Mapping], settings: 
         }
         for names, rows in groups.items()
     ]
-
-
-def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share of `count` examples (Wilson 1927)."""
-    if not count or math.isnan(share):
-        return 0.0, 1.0
-    centre = share + z * z / (2 * count)
-    margin = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale)
 
 
 def none_if_nan(value: float) -> float | None:

@@ -12,6 +12,36 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 import pytest
 from image_data import batches, write_binary, write_folder, write_python
 
+HERE = pathlib.Path(__file__).parent
+GIBIBYTES = 3  # that a worker may come to need; TensorFlow alone takes one
+# Where most of the time goes, the slowest first: begun at once, none keeps one worker busy when the other is done.
+LONGEST = (
+    "pipeline/test_pipeline.py",
+    "pipeline/test_cli.py",
+    "kubeflow/test_run.py",
+    "components/test_data_check.py",
+    "trainer/test_backends.py",
+    "trainer/test_training.py",
+    "trainer/test_multiworker.py",
+    "benchmarks/test_benchmarks.py",
+)
+
+
+def pytest_xdist_auto_num_workers(config):
+    """As many workers as there are processors and memory for; none for a part of the tests: it starts at once."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS or config.option.keyword:
+        return 0
+    config.option.dist = "loadfile"  # what a file makes once is made once
+    config.option.loadscopereorder = False  # the order below
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
+    return max(1, min(len(os.sched_getaffinity(0)), memory // GIBIBYTES))
+
+
+def pytest_collection_modifyitems(items):
+    """Files as they are, the longest first."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.relative_to(HERE).as_posix(), len(ranks)))
+
 
 @pytest.fixture
 def model(tmp_path):

@@ -142,7 +142,7 @@ def schedule(
     """
     import datetime
 
-    from kubeflow import client, cron
+    from kubeflow import cron, schedules
     from kubeflow.package import check_parameters
 
     try:
@@ -156,7 +156,7 @@ def schedule(
     parameters = read_parameters(package, values)
     follows_time = DATA_VERSION in package.parameters and DATA_VERSION not in parameters
     if follows_time:
-        parameters[DATA_VERSION] = client.SCHEDULED_TIME
+        parameters[DATA_VERSION] = schedules.SCHEDULED_TIME
     check_parameters(package, parameters)
     click.echo(f"Schedule {name} ({wanted.text}) runs next on")
     for time in times:
@@ -168,14 +168,14 @@ def schedule(
         return
     found = connect()
     version = found.server().version
-    if follows_time and version and version < client.EXPANDS_TIME:
+    if follows_time and version and version < schedules.EXPANDS_TIME:
         del parameters[DATA_VERSION]
         click.echo(
             f"Kubeflow Pipelines {version[0]}.{version[1]} does not put the time into {DATA_VERSION}, which so stays "
             "the same in every run.",
             err=True,
         )
-    about = client.Schedule(
+    about = schedules.Schedule(
         name, wanted.text, parameters, max_concurrency, first, last, pipeline_root, service_account
     )
     outcome = found.schedule(_upload(found, package), experiment, about)

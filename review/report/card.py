@@ -7,16 +7,28 @@ cannot differ.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import re
 import shlex
 import urllib.parse
 from collections.abc import Mapping, Sequence
 
 import markupsafe
 
-from review.report import page, schema
+from review.report import schema, web
+from review.report.blocks import (
+    Block,
+    Code,
+    Facts,
+    Listing,
+    Paragraph,
+    Points,
+    Section,
+    Table,
+    Words,
+    fence,
+    html_words,
+    markdown_words,
+)
 
 ROWS = 50  # of the table of classes; the worst ones
 SLICES = 20  # rows of each table of slices; the worst ones
@@ -27,130 +39,17 @@ SOURCE = "The form is that of Mitchell et al., Model Cards for Model Reporting (
 PLACEHOLDER = "path/to/the/model"
 
 
-@dataclasses.dataclass(frozen=True)
-class Code:
-    """Words that are meant literally: a name, a path, a setting."""
-
-    text: str
-
-
-Words = str | Code | tuple[str | Code, ...]  # a line of text; a plain str is never markup
-
-
-@dataclasses.dataclass(frozen=True)
-class Paragraph:
-    """Running text."""
-
-    words: Words
-    kind: str = "paragraph"
-
-
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """Terms, each with what there is to say about it."""
-
-    rows: Sequence[tuple[str, Words]]
-    kind: str = "facts"
-
-
-@dataclasses.dataclass(frozen=True)
-class Points:
-    """Sentences that stand one below the other."""
-
-    items: Sequence[Words]
-    kind: str = "points"
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Rows of cells below a title. The columns `texts` (-1 is the last) have text, the others numbers."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Words]]
-    texts: Sequence[int] = (0,)
-    note: Words = ""
-    kind: str = "table"
-
-    def is_text(self, column: int) -> bool:
-        """Whether a column is aligned to the left."""
-        return column in self.texts or column - len(self.columns) in self.texts
-
-
-@dataclasses.dataclass(frozen=True)
-class Listing:
-    """Code to copy."""
-
-    language: str
-    text: str
-    kind: str = "listing"
-
-
-Block = Paragraph | Facts | Points | Table | Listing
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """A part of the card."""
-
-    title: str
-    blocks: Sequence[Block]
-
-
 def markdown(report: schema.Report) -> str:
     """The card as a file of GitHub Markdown."""
-    template = page.environment().get_template("model_card.md.j2")
+    template = web.environment().get_template("model_card.md.j2")
     title = f"Model card: {report.name}"
     return template.render(title=title, sections=sections(report), source=SOURCE, words=markdown_words, fence=fence)
 
 
 def html(report: schema.Report) -> markupsafe.Markup:
     """The card for the HTML report, below a heading of its level 2: the same sections in the same words."""
-    template = page.environment().get_template("model_card.html.j2")
+    template = web.environment().get_template("model_card.html.j2")
     return markupsafe.Markup(template.render(sections=sections(report), source=SOURCE, words=html_words))
-
-
-def markdown_words(words: Words, cell: bool = False) -> str:
-    """Words as one line of Markdown; `cell`: within a table."""
-    line = "".join(_markdown_code(w.text, cell) if isinstance(w, Code) else _escaped(w) for w in _parts(words))
-    # At its beginning a line may be a list, a heading or a rule.
-    return re.sub(r"^(\s*\d*)([-+=.)#])(?=[\s\-+=#]|$)", r"\1\\\2", line)
-
-
-def html_words(words: Words) -> markupsafe.Markup:
-    """Words as HTML."""
-    code = markupsafe.Markup("<code>{}</code>")
-    parts = (code.format(_one_line(w.text)) if isinstance(w, Code) else _one_line(w) for w in _parts(words))
-    return markupsafe.Markup("").join(parts)
-
-
-def fence(text: str) -> str:
-    """What a block of code is put between: more backticks than it has in a row."""
-    return "`" * max(3, 1 + _longest_run(text))
-
-
-def _parts(words: Words) -> tuple[str | Code, ...]:
-    return words if isinstance(words, tuple) else (words,)
-
-
-def _escaped(text: str) -> str:
-    """Text that no reader of Markdown takes for markup, on one line."""
-    return re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", _one_line(text))
-
-
-def _markdown_code(text: str, cell: bool) -> str:
-    text = _one_line(text).replace("|", r"\|" if cell else "|")
-    ticks = "`" * (1 + _longest_run(text))
-    space = " " if text.startswith(("`", " ")) or text.endswith(("`", " ")) else ""
-    return f"{ticks}{space}{text}{space}{ticks}"
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+", " ", text)
-
-
-def _longest_run(text: str) -> int:
-    return max(map(len, re.findall("`+", text)), default=0)
 
 
 def sections(report: schema.Report) -> list[Section]:
@@ -174,7 +73,7 @@ def _details(report: schema.Report) -> list[Block]:
     if report.run:
         preset = (", preset ", Code(report.run.preset)) if report.run.preset else ()
         rows.append(("Run", (Code(report.run.id), *preset)))
-    rows.append(("Evaluated", page.moment(report.made)))
+    rows.append(("Evaluated", web.moment(report.made)))
     if report.run and report.run.pushed:
         rows.append(("Pushed as", Code(report.run.pushed)))
     if report.serving and report.serving.latency_ms is not None:
@@ -185,8 +84,8 @@ def _details(report: schema.Report) -> list[Block]:
     if report.training:
         last = report.training[-1]
         words = (
-            f"{page.plural(len(report.training), 'epoch')}; in the last one accuracy {page.percent(last.accuracy)} "
-            f"and loss {last.loss:.3f} in training, {page.percent(last.val_accuracy)} and {last.val_loss:.3f} on the "
+            f"{web.plural(len(report.training), 'epoch')}; in the last one accuracy {web.percent(last.accuracy)} "
+            f"and loss {last.loss:.3f} in training, {web.percent(last.val_accuracy)} and {last.val_loss:.3f} on the "
             "validation split"
         )
         rows.append(("Training", words))
@@ -199,7 +98,7 @@ def _use(report: schema.Report) -> list[Block]:
     names = report.evaluation.class_names
     return [
         Paragraph(
-            f"It takes an image and gives the probability of each of {page.plural(len(names), 'class', 'classes')}, "
+            f"It takes an image and gives the probability of each of {web.plural(len(names), 'class', 'classes')}, "
             f"and the most probable one as its answer: {_some(names, NAMES)}."
         ),
         Paragraph(
@@ -233,7 +132,7 @@ def _metrics(report: schema.Report) -> list[Block]:
     if part.calibration_error is not None:
         words = (
             "how far the probability of the answer is from the share of right answers, on average over "
-            f"{page.plural(len(part.calibration), 'bin')} of that probability"
+            f"{web.plural(len(part.calibration), 'bin')} of that probability"
         )
         rows.append(("Expected calibration error", words))
     rows += [
@@ -270,7 +169,7 @@ def _training_data(report: schema.Report) -> list[Block]:
             rows.append((what, f"{sum(counts.values()):,}, the {split} split; of a class {_range(counts)}"))
     if data.fingerprint:
         rows.append(("Fingerprint of the source", Code(data.fingerprint)))
-    rows.append(("Dropped as damaged or mislabelled", page.plural(data.bad, "record")))
+    rows.append(("Dropped as damaged or mislabelled", web.plural(data.bad, "record")))
     if data.ignored:
         words = ", ".join(f"{reason}: {count:,}" for reason, count in data.ignored.items())
         rows.append(("Ignored files", words))
@@ -286,7 +185,7 @@ def _analyses(report: schema.Report) -> list[Block]:
     part = report.evaluation
     blocks = [_overall(part), _classes(report), *(_slices(one, part.smallest_slice) for one in part.slices)]
     if confusions := _confusions(part):
-        share = [(true, taken, f"{n:,}", f"{of:,}", page.percent(n / of)) for n, true, taken, of in confusions]
+        share = [(true, taken, f"{n:,}", f"{of:,}", web.percent(n / of)) for n, true, taken, of in confusions]
         columns = ("true class", "taken for", "examples", "of", "share")
         blocks.append(Table("Most frequent mistakes", columns, share[:SOME], texts=(0, 1)))
     if bins := [bin for bin in part.calibration if bin.count]:
@@ -294,8 +193,8 @@ def _analyses(report: schema.Report) -> list[Block]:
             (
                 f"{bin.low:.2f} to {bin.high:.2f}",
                 f"{bin.count:,}",
-                page.percent(bin.confidence),
-                page.percent(bin.accuracy),
+                web.percent(bin.confidence),
+                web.percent(bin.accuracy),
             )
             for bin in bins
         ]
@@ -308,16 +207,16 @@ def _analyses(report: schema.Report) -> list[Block]:
 
 def _overall(part: schema.Evaluation) -> Table:
     rows = [
-        ("accuracy", page.percent(part.accuracy, 2), _interval(part.accuracy_interval)),
-        ("top-3 accuracy", page.percent(part.top_3_accuracy, 2), ""),
-        ("macro F1", page.percent(part.macro_f1, 2), ""),
+        ("accuracy", web.percent(part.accuracy, 2), _interval(part.accuracy_interval)),
+        ("top-3 accuracy", web.percent(part.top_3_accuracy, 2), ""),
+        ("macro F1", web.percent(part.macro_f1, 2), ""),
         ("cross-entropy, nats", f"{part.loss:.3f}", ""),
-        ("expected calibration error", page.percent(part.calibration_error, 2), ""),
+        ("expected calibration error", web.percent(part.calibration_error, 2), ""),
     ]
     note = ""
     if part.baseline_accuracy is not None:
         loss = "" if part.baseline_loss is None else f", cross-entropy {part.baseline_loss:.3f}"
-        accuracy = page.percent(part.baseline_accuracy, 2)
+        accuracy = web.percent(part.baseline_accuracy, 2)
         note = f"The baseline, which is the latest blessed model before it: accuracy {accuracy}{loss}."
     return Table(f"Overall, n = {part.count:,}", ("metric", "value", "interval"), rows, note=note)
 
@@ -332,16 +231,16 @@ def _classes(report: schema.Report) -> Table:
     rows = []
     for row in part.classes[:ROWS]:
         taken = f"{row.mostly_taken_for} ({row.mostly_taken_for_count:,})" if row.mostly_taken_for else ""
-        cells = [row.class_name, f"{row.count:,}", page.percent(row.recall), _interval(row.recall_interval)]
-        cells += [page.percent(row.precision), page.percent(row.f1)]
-        cells += [page.number(row.auc, 3)] * auc
-        cells += [f"({page.points(row.change)})" if row.change_is_small else page.points(row.change)] * change
+        cells = [row.class_name, f"{row.count:,}", web.percent(row.recall), _interval(row.recall_interval)]
+        cells += [web.percent(row.precision), web.percent(row.f1)]
+        cells += [web.number(row.auc, 3)] * auc
+        cells += [f"({web.points(row.change)})" if row.change_is_small else web.points(row.change)] * change
         cells += [f"{trained.get(row.class_name, 0):,}"] if trained else []
         rows.append((*cells, taken, "passed" if row.passed else "failed"))
     notes = []
     if left := part.classes[ROWS:]:
-        least = page.percent(left[0].recall)
-        notes.append(f"{page.plural(len(left), 'more class', 'more classes')}, with a recall of {least} or more.")
+        least = web.percent(left[0].recall)
+        notes.append(f"{web.plural(len(left), 'more class', 'more classes')}, with a recall of {least} or more.")
     if change:
         notes.append(
             "Change is that of recall against the baseline, in percentage points; in brackets where the baseline "
@@ -353,15 +252,15 @@ def _classes(report: schema.Report) -> Table:
 def _slices(slices: schema.Slices, smallest: int) -> Table:
     judged = [row for row in slices.rows if not row.too_small]
     rows = [
-        (*row.values, f"{row.count:,}", page.percent(row.accuracy), _interval(row.accuracy_interval))
+        (*row.values, f"{row.count:,}", web.percent(row.accuracy), _interval(row.accuracy_interval))
         for row in judged[:SLICES]
     ]
     notes = []
     if left := judged[SLICES:]:
-        least = page.percent(left[0].accuracy)
-        notes.append(f"{page.plural(len(left), 'more slice')}, with an accuracy of {least} or more.")
+        least = web.percent(left[0].accuracy)
+        notes.append(f"{web.plural(len(left), 'more slice')}, with an accuracy of {least} or more.")
     if small := len(slices.rows) - len(judged):
-        notes.append(f"{page.plural(small, 'slice')} with fewer than {smallest:,} examples left out.")
+        notes.append(f"{web.plural(small, 'slice')} with fewer than {smallest:,} examples left out.")
     title = f"Slices by {_crossed(slices.features)}, worst accuracy first"
     columns = (*slices.features, "n", "accuracy", "interval")
     return Table(title, columns, rows, texts=range(len(slices.features)), note=" ".join(notes))
@@ -375,7 +274,7 @@ def _gates(gates: Sequence[schema.Gate]) -> Table:
             gate.what,
             "passed" if gate.passed else "failed",
             Code(gate.reason),
-            page.number(gate.value, 3),
+            web.number(gate.value, 3),
             f"{gate.limit:.3f}",
             f"{gate.count:,}",
         )
@@ -383,7 +282,7 @@ def _gates(gates: Sequence[schema.Gate]) -> Table:
     ]
     columns = ("gate", "result", "limit from", "value", "limit", "n")
     left = f" {len(gates) - len(shown):,} are not shown." if len(shown) < len(gates) else ""
-    note = f"{len(gates) - len(failed):,} of {page.plural(len(gates), 'gate')} passed.{left}"
+    note = f"{len(gates) - len(failed):,} of {web.plural(len(gates), 'gate')} passed.{left}"
     return Table("Gates, the limits that it must keep to be pushed", columns, rows, texts=(0, 1, 2), note=note)
 
 
@@ -399,14 +298,14 @@ def _ethics() -> list[Block]:
 def limits(report: schema.Report) -> list[Words]:
     """What is known against the model, in sentences: what its numbers say, and what they cannot say."""
     part = report.evaluation
-    names = page.plural(len(part.class_names), "class", "classes")
+    names = web.plural(len(part.class_names), "class", "classes")
     found: list[Words] = [
         f"It always answers with one of its {names}, also for an image of none of them.",
-        f"It was tested on {page.plural(part.count, 'example')} of one test split alone. How it does on other images "
+        f"It was tested on {web.plural(part.count, 'example')} of one test split alone. How it does on other images "
         "is not known; test it on a labelled sample of yours before you rely on it.",
     ]
     if failed := sum(not gate.passed for gate in part.gates):
-        found.append(f"It failed {failed:,} of its {page.plural(len(part.gates), 'gate')}; see the table of gates.")
+        found.append(f"It failed {failed:,} of its {web.plural(len(part.gates), 'gate')}; see the table of gates.")
     if part.classes:
         found += _weakest(part)
     found += _too_few(report)
@@ -414,16 +313,16 @@ def limits(report: schema.Report) -> list[Words]:
         if worst := next((row for row in slices.rows if not row.too_small), None):
             found.append(
                 f"Its weakest slice by {_crossed(slices.features)} is {_crossed(worst.values)}: accuracy "
-                f"{page.percent(worst.accuracy)} ({_interval(worst.accuracy_interval)}, n = {worst.count:,})."
+                f"{web.percent(worst.accuracy)} ({_interval(worst.accuracy_interval)}, n = {worst.count:,})."
             )
     if sentence := _calibration(part):
         found.append(sentence)
     lost = [row for row in part.classes if row.change is not None and row.change < 0 and not row.change_is_small]
     if lost:
-        words = [f"{row.class_name} ({page.points(row.change)} points)" for row in lost]
+        words = [f"{row.class_name} ({web.points(row.change)} points)" for row in lost]
         found.append(f"Against the baseline, recall fell beyond the interval for {_some(words, SOME)}.")
     if report.data and report.data.bad:
-        records = page.plural(report.data.bad, "record")
+        records = web.plural(report.data.bad, "record")
         found.append(f"Dropped as damaged or mislabelled: {records}. The numbers say nothing about such images.")
     if report.serving:
         found += [f"The serving check found: {problem}." for problem in report.serving.problems]
@@ -441,7 +340,7 @@ def _weakest(part: schema.Evaluation) -> list[Words]:
     which = f"that of {close} other class" if close == 1 else f"those of {close:,} other classes"
     overlap = f" Its interval overlaps with {which}."
     found: list[Words] = [
-        f"Its weakest class is {worst.class_name}: recall {page.percent(worst.recall)} "
+        f"Its weakest class is {worst.class_name}: recall {web.percent(worst.recall)} "
         f"({_interval(worst.recall_interval)}, n = {worst.count:,}){taken}.{overlap if close else ''}"
     ]
     confusions = _confusions(part)
@@ -481,7 +380,7 @@ def _calibration(part: schema.Evaluation) -> str | None:
     confidence = sum(bin.count * bin.confidence for bin in bins) / sum(bin.count for bin in bins)
     low, high = part.accuracy_interval
     numbers = (
-        f"its answers have a mean probability of {page.percent(confidence)}, and {page.percent(part.accuracy)} "
+        f"its answers have a mean probability of {web.percent(confidence)}, and {web.percent(part.accuracy)} "
         f"({_interval(part.accuracy_interval)}) are right"
     )
     if confidence > high:
@@ -561,7 +460,7 @@ def _confusions(part: schema.Evaluation) -> list[tuple[int, str, str, int]]:
 
 
 def _interval(interval: schema.Interval) -> str:
-    return " to ".join(map(page.percent, interval))
+    return " to ".join(map(web.percent, interval))
 
 
 def _crossed(names: Sequence[str]) -> str:
@@ -571,7 +470,7 @@ def _crossed(names: Sequence[str]) -> str:
 def _range(counts: Mapping[str, int]) -> str:
     """E.g. "20 (ibis) to 500 (cat)"."""
     if not counts:
-        return page.NONE
+        return web.NONE
     few, many = min(counts, key=counts.get), max(counts, key=counts.get)
     if counts[few] == counts[many]:
         return f"{counts[few]:,}"

@@ -5,27 +5,21 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
-import functools
-import hashlib
 import json
 import math
-import pathlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-import jinja2
 import markupsafe
 import yaml
 
 from core import settings
 from core.errors import UserError
 from core.text import setting
-from review import results
-from review.report import charts, schema
+from review import statistics
+from review.report import charts, schema, web
 
-TEMPLATES = pathlib.Path(__file__).parent / "templates"
-NONE = "–"  # what stands where a number does not exist
 MOST_BYTES = 15_000_000  # of a page; beyond it pictures are left out
 FULL_MATRIX = 25  # classes; with more, the confusion matrix shows the worst
 WORST = 20
@@ -102,7 +96,7 @@ def render(report: schema.Report, pictures: Mapping[str, bytes], card: markupsaf
             kept.pop()
             spare += sizes.pop()
         text = (
-            environment()
+            web.environment()
             .get_template("report.html.j2")
             .render(_context(report, kept, pictures), card=card, left_out=len(known) - len(kept))
         )
@@ -136,7 +130,11 @@ def _context(
         shown = [row.class_name for row in part.classes[:WORST]]
     answers = sum(b.count for b in part.calibration) or 1
     nodes = [
-        (node.name, node.seconds, f"{duration(node.seconds)}{'' if node.state == 'done' else f' ({node.state})'}")
+        (
+            node.name,
+            node.seconds,
+            f"{web.duration(node.seconds)}{'' if node.state == 'done' else f' ({node.state})'}",
+        )
         for node in (report.run.nodes if report.run else [])
         if node.state != "skipped"
     ]
@@ -163,7 +161,7 @@ def _context(
         "yaml": _yaml,
         "setting": setting,
         "calibration_gap": sum(b.count * (b.confidence - b.accuracy) for b in part.calibration if b.count) / answers,
-        "percent_0": lambda share: percent(share, 0),
+        "percent_0": lambda share: web.percent(share, 0),
         "nodes": nodes,
         "node_words": [f"{name} {note}" for name, _, note in nodes],
         "most": lambda counts: max(counts.values(), default=0) or 1,
@@ -284,14 +282,14 @@ def _epochs(training: Sequence[schema.Epoch]) -> list[tuple[str, markupsafe.Mark
     def draw(what: str, form: charts.Format, most: float | None = None, **keys: str) -> tuple[str, markupsafe.Markup]:
         drawn = [charts.Line(name, [getattr(epoch, key) for epoch in training]) for name, key in keys.items()]
         last = " and ".join(f"{form(getattr(training[-1], key))} ({name})" for name, key in keys.items())
-        label = f"{what} over {plural(len(x), 'epoch')}, at last {last}."
+        label = f"{what} over {web.plural(len(x), 'epoch')}, at last {last}."
         return what, charts.lines(label, x, drawn, "epoch", form, (0, most))
 
     return [
         draw("Loss", lambda value: f"{value:.4g}", training="loss", validation="val_loss"),
-        draw("Accuracy", lambda value: percent(value, 0), 1, training="accuracy", validation="val_accuracy"),
+        draw("Accuracy", lambda value: web.percent(value, 0), 1, training="accuracy", validation="val_accuracy"),
         draw("Learning rate", lambda value: f"{value:.3g}", rate="learning_rate"),
-        draw("Images per second", number, images="images_per_second"),
+        draw("Images per second", web.number, images="images_per_second"),
     ]
 
 
@@ -304,11 +302,11 @@ def _search(trials: Sequence[schema.Trial]) -> markupsafe.Markup | None:
     found = [accuracies.get(place) for place in places]
     best = [max((a for a in found[:place] if a is not None), default=None) for place in places]
     label = (
-        f"Validation accuracy of {plural(len(trials), 'trial')}, from {percent(trials[-1].accuracy)} to "
-        f"{percent(trials[0].accuracy)}; the best is trial {trials[0].trial}."
+        f"Validation accuracy of {web.plural(len(trials), 'trial')}, from {web.percent(trials[-1].accuracy)} to "
+        f"{web.percent(trials[0].accuracy)}; the best is trial {trials[0].trial}."
     )
     lines = [charts.Line("best so far", best), charts.Line("trial", found, filled=[True] * len(found))]
-    return charts.lines(label, [str(place) for place in places], lines, "trial", lambda a: percent(a, 0), (0, 1))
+    return charts.lines(label, [str(place) for place in places], lines, "trial", lambda a: web.percent(a, 0), (0, 1))
 
 
 def _history(past: Sequence[schema.Past]) -> markupsafe.Markup | None:
@@ -318,17 +316,17 @@ def _history(past: Sequence[schema.Past]) -> markupsafe.Markup | None:
     line = charts.Line(
         "accuracy",
         [run.accuracy for run in past],
-        [results.wilson(run.accuracy, run.count) for run in past],
+        [statistics.wilson(run.accuracy, run.count) for run in past],
         [run.blessed for run in past],
     )
     blessed = sum(run.blessed for run in past)
     label = (
-        f"Accuracy over {len(past)} runs, from {percent(past[0].accuracy)} to {percent(past[-1].accuracy)}; "
+        f"Accuracy over {len(past)} runs, from {web.percent(past[0].accuracy)} to {web.percent(past[-1].accuracy)}; "
         f"{blessed} of them blessed."
     )
     one_day = past[0].made[:10] == past[-1].made[:10]
     x = [run.made[11:16] if one_day else run.made[5:10] for run in past]
-    return charts.lines(label, x, [line], "run", percent, (0, 1))
+    return charts.lines(label, x, [line], "run", web.percent, (0, 1))
 
 
 def _command(report: schema.Report) -> str | None:
@@ -358,80 +356,3 @@ def _yaml(value: object) -> str:
 def _data_uri(picture: bytes) -> str:
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
-
-
-@functools.cache
-def environment() -> jinja2.Environment:
-    """Where templates come from: everything is escaped, and a name that is not defined is an error.
-
-    Filters: `percent`, `number`, `points`, `moment`, `duration`, `plural`; `sha256` for the content security policy.
-    Global: `asset(name)`, the text of a style sheet or script of `templates/`, as it is.
-    """
-    made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters = (percent, number, points, moment, duration, plural, sha256)
-    made.filters.update({function.__name__: function for function in filters})
-    made.globals["asset"] = asset
-    return made
-
-
-def asset(name: str) -> markupsafe.Markup:
-    """The text of a file in `templates/`, as it is."""
-    return markupsafe.Markup((TEMPLATES / name).read_text(encoding="utf-8"))
-
-
-def sha256(text: str) -> str:
-    """The hash by which a content security policy allows an inline script."""
-    return base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode()
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """0.5 -> "50.0 %", with a thin no-break space; "<0.1 %" for what rounds to none; a dash for None."""
-    if share is None:
-        return NONE
-    text = f"{100 * share:.{digits}f}"
-    if share > 0 and float(text) == 0:
-        text = f"<{10**-digits:.{digits}f}"
-    return f"{text}\u202f%"
-
-
-def number(value: float | None, digits: int = 0) -> str:
-    """1234.5 -> "1,234" or, with two digits, "1,234.50"; a dash for None."""
-    return NONE if value is None else f"{value:,.{digits}f}".replace("-", "−")
-
-
-def points(difference: float | None, digits: int = 1) -> str:
-    """A difference of shares in percentage points with its sign: 0.012 -> "+1.2"; a dash for None."""
-    if difference is None:
-        return NONE
-    text = f"{100 * difference:+.{digits}f}"
-    return f"±{text[1:]}" if float(text) == 0 else text.replace("-", "−")
-
-
-def moment(text: str | None) -> str:
-    """An ISO 8601 time to the minute: "2026-01-31 23:59"; a dash for None."""
-    return NONE if text is None else text.replace("T", " ")[:16]
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds for people: "0.4 s", "12 s", "3 min 05 s", "2 h 07 min"; a dash for None."""
-    if seconds is None:
-        return NONE
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """(1, "class", "classes") -> "1 class"; (2000, ...) -> "2,000 classes"; `many` defaults to one + s."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

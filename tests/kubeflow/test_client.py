@@ -15,9 +15,10 @@ import yaml
 from kfp_server import KfpServer
 
 from kubeflow import client, connection, session
-from kubeflow.client import Client, Schedule
+from kubeflow.client import Client
 from kubeflow.connection import ClientError, Unreachable, connect
 from kubeflow.package import check_parameters, read_package
+from kubeflow.schedules import Schedule
 
 TOKEN = "s3cr3t-t0ken-of-the-test"
 TASKS = {"Ingest": [], "Train": ["Ingest"], "Report": ["Train"]}

@@ -13,7 +13,7 @@ from scipy import stats
 from core.errors import UserError
 from core.workdir import Workdir
 from pipeline import cli
-from review import compare
+from review import compare, statistics
 
 approx = pytest.approx
 
@@ -29,40 +29,40 @@ approx = pytest.approx
     ],
 )
 def test_mcnemar_is_the_exact_one(lost, gained, p):
-    assert compare.mcnemar(lost, gained) == approx(p, rel=1e-9)
-    assert compare.mcnemar(gained, lost) == compare.mcnemar(lost, gained)
+    assert statistics.mcnemar(lost, gained) == approx(p, rel=1e-9)
+    assert statistics.mcnemar(gained, lost) == statistics.mcnemar(lost, gained)
 
 
 def test_fisher_is_that_of_the_tea_taster():
-    assert compare.fisher(3, 4, 1, 4) == approx(34 / 70)  # Fisher 1935: 3 of 4 cups
-    assert compare.fisher(0, 0, 1, 4) == 1.0
+    assert statistics.fisher(3, 4, 1, 4) == approx(34 / 70)  # Fisher 1935: 3 of 4 cups
+    assert statistics.fisher(0, 0, 1, 4) == 1.0
 
 
 def test_holm_by_hand():
     # 4 * 0.005, 3 * 0.01, 2 * 0.03, and no smaller than those before.
-    assert compare.holm([0.01, 0.04, 0.03, 0.005]) == approx([0.03, 0.06, 0.06, 0.02])
-    assert compare.holm([0.02, 0.02]) == approx([0.04, 0.04])
-    assert compare.holm([0.7, 1.0, 0.6]) == [1.0, 1.0, 1.0]
-    assert compare.holm([]) == []
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.02, 0.02]) == approx([0.04, 0.04])
+    assert statistics.holm([0.7, 1.0, 0.6]) == [1.0, 1.0, 1.0]
+    assert statistics.holm([]) == []
 
 
 def test_holm_never_exceeds_bonferroni_and_keeps_the_order():
     values = np.random.default_rng(0).random(50) ** 3
-    corrected = compare.holm(values.tolist())
+    corrected = statistics.holm(values.tolist())
     assert all(value <= c <= min(1, 50 * value) for value, c in zip(values, corrected, strict=True))
     assert np.all(np.diff(np.array(corrected)[np.argsort(values)]) >= 0)
 
 
 def test_intervals_are_the_published_ones():
     # Newcombe 1998: p. 873, table II, 56 of 70 minus 48 of 80; p. 2635, table III, 36, 12, 2, 0.
-    assert compare.independent_interval(48, 80, 56, 70) == approx((0.0524, 0.3339), abs=1e-4)
-    assert compare.paired_interval(36, 2, 12, 0) == approx((0.0569, 0.3404), abs=1e-4)
-    assert compare.paired_interval(36, 12, 2, 0) == approx((-0.3404, -0.0569), abs=1e-4)
+    assert statistics.independent_interval(48, 80, 56, 70) == approx((0.0524, 0.3339), abs=1e-4)
+    assert statistics.paired_interval(36, 2, 12, 0) == approx((0.0569, 0.3404), abs=1e-4)
+    assert statistics.paired_interval(36, 12, 2, 0) == approx((-0.3404, -0.0569), abs=1e-4)
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 0, 0), (5, 0, 0, 0), (0, 5, 0, 0), (0, 0, 5, 0), (0, 0, 0, 5)])
 def test_an_interval_holds_the_difference_even_at_the_edges(counts):
-    low, high = compare.paired_interval(*counts)
+    low, high = statistics.paired_interval(*counts)
     change = compare.paired((), *counts)
     assert -1 <= low <= change.change <= high <= 1
 
@@ -71,7 +71,7 @@ def test_paired_intervals_cover_the_truth():
     random = np.random.default_rng(1)
     chances = np.array([0.8, 0.05, 0.09, 0.06])
     tables = random.multinomial(200, chances, 1000)
-    inside = [low <= 0.04 <= high for low, high in (compare.paired_interval(*map(int, row)) for row in tables)]
+    inside = [low <= 0.04 <= high for low, high in (statistics.paired_interval(*map(int, row)) for row in tables)]
     assert 0.93 <= np.mean(inside) <= 0.98
 
 
@@ -96,7 +96,7 @@ def test_under_the_null_false_alarms_are_rare_and_effects_are_found():
 def test_uncorrected_p_values_reject_at_most_their_share_under_the_null():
     random = np.random.default_rng(3)
     tables = random.multinomial(500, [0.8, 0.08, 0.08, 0.04], 2000)
-    values = np.array([compare.mcnemar(int(row[1]), int(row[2])) for row in tables])
+    values = np.array([statistics.mcnemar(int(row[1]), int(row[2])) for row in tables])
     for level in (0.01, 0.05, 0.2):
         assert np.mean(values <= level) <= level + 3 * math.sqrt(level * (1 - level) / len(values))
     assert np.mean(values <= 0.2) > 0.1  # and is no test that never rejects
@@ -142,7 +142,7 @@ def test_several_runs_are_compared_with_the_first_and_all_count_for_the_correcti
         ("20260101-000000", "20260103-000000"),
     ]
     (alone,) = compare.compare(runs[:2])
-    assert both[0].overall.corrected == compare.holm([c.overall.p for c in both])[0]
+    assert both[0].overall.corrected == statistics.holm([c.overall.p for c in both])[0]
     p = {c.values: c.p for c in both[0].classes}
     assert p == {c.values: c.p for c in alone.classes}
     assert min(c.corrected for c in both[0].classes) == approx(6 * min(p.values()))

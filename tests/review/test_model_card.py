@@ -21,7 +21,7 @@ from report_data import make_report
 from components import evaluation_report
 from core import settings
 from core.settings import Model
-from review.report import card, page, schema
+from review.report import blocks, card, schema, web
 from trainer import export, model
 from trainer.summary import DataSummary
 
@@ -92,7 +92,7 @@ def table(read_page, first):
 
 def words(report):
     """What the card says against the model, as text."""
-    return [" ".join(card.markdown_words(item).split()) for item in card.limits(report)]
+    return [" ".join(blocks.markdown_words(item).split()) for item in card.limits(report)]
 
 
 def change(report, **values):
@@ -127,10 +127,10 @@ def test_the_table_of_classes_is_the_reports(report):
     for row, expected in zip(rows, report.evaluation.classes, strict=True):
         low, high = expected.recall_interval
         assert row["n"] == str(expected.count)
-        assert row["recall"] == page.percent(expected.recall)
-        assert row["interval"] == f"{page.percent(low)} to {page.percent(high)}"
-        assert row["precision"] == page.percent(expected.precision)
-        assert row["change"].strip("()") == page.points(expected.change)
+        assert row["recall"] == web.percent(expected.recall)
+        assert row["interval"] == f"{web.percent(low)} to {web.percent(high)}"
+        assert row["precision"] == web.percent(expected.precision)
+        assert row["change"].strip("()") == web.points(expected.change)
         assert row["change"].startswith("(") == expected.change_is_small
         assert row["trained on"] == str(report.data.counts["train"][expected.class_name])
         assert row["taken for"] == f"{expected.mostly_taken_for} ({expected.mostly_taken_for_count})"
@@ -171,8 +171,8 @@ def test_no_name_is_taken_for_markup():
 @pytest.mark.parametrize("form", ["{}", "- {}", "# {}", "a\n\n{}"])
 def test_a_name_is_itself_wherever_a_line_holds_it(name, form):
     expected = " ".join(name.split())
-    for said in (name, card.Code(name)):
-        found = read(form.format(card.markdown_words(said)))
+    for said in (name, blocks.Code(name)):
+        found = read(form.format(blocks.markdown_words(said)))
         assert found.text.removeprefix("a ") == expected
         assert found.tags <= {"p", "ul", "li", "h1", "code"}
 
@@ -201,7 +201,7 @@ def test_a_report_of_an_evaluation_alone_gives_a_card():
 def test_the_weakest_class_and_the_most_frequent_mistake_are_named(report):
     worst = report.evaluation.classes[0]
     said = " ".join(words(report))
-    assert f"Its weakest class is {worst.class_name}: recall {' '.join(page.percent(worst.recall).split())}" in said
+    assert f"Its weakest class is {worst.class_name}: recall {' '.join(web.percent(worst.recall).split())}" in said
     assert f"most often taken for {worst.mostly_taken_for} ({worst.mostly_taken_for_count} of {worst.count})" in said
     changed = change(report, confusion_matrix=[[90, 10], [31, 69]], class_names=["cat", "dog"])
     assert "Its most frequent mistake is dog taken for cat: 31 of 100." in words(changed)

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from core import images
 from core.errors import UserError
-from review import predict, predict_output, results
+from review import predict, predict_output, statistics
 from trainer import export
 from trainer.summary import DataSummary
 
@@ -266,7 +266,7 @@ def test_the_table_tells_right_from_wrong(model, labelled, capsys):
     assert [re.search("[✓✗].*", line)[0] for line in reds] == ["✓", "✗ red", "✓"]
     assert not re.search("[✓✗]", other)
     assert images_line == "4 images, 1 other file ignored"
-    low, high = results.wilson(2 / 3, 3)
+    low, high = statistics.wilson(2 / 3, 3)
     assert accuracy == f"Accuracy 66.7% (2 of 3 in class folders, 95 % interval {low:.1%} to {high:.1%})"
 
 

@@ -12,7 +12,7 @@ import report_data
 from browser import browser  # noqa: F401  a fixture
 from playwright import sync_api
 
-from review.report import charts, page, schema
+from review.report import charts, page, schema, web
 
 EVIL = [
     "<script>alert(1)</script>",
@@ -143,7 +143,7 @@ def test_the_matrix_shows_every_count_and_share(ten, visit):
         for count, words in zip(counts, shown, strict=True):
             assert words.split("\n")[-2 if count else -1].split(": ")[-1] == str(count)
             if count:
-                assert words.split("\n")[-1] == page.percent(count / sum(counts), 0)
+                assert words.split("\n")[-1] == web.percent(count / sum(counts), 0)
 
 
 def test_every_number_of_a_class_is_in_its_row(ten, visit):
@@ -151,12 +151,12 @@ def test_every_number_of_a_class_is_in_its_row(ten, visit):
     for row, shown in zip(ten.report.evaluation.classes, tab.locator("#class-table tbody tr").all(), strict=True):
         text = shown.inner_text()
         for words in (
-            page.number(row.count),
-            page.percent(row.recall),
-            page.percent(row.precision),
-            page.percent(row.f1),
-            page.number(row.auc, 3),
-            page.points(row.change),
+            web.number(row.count),
+            web.percent(row.recall),
+            web.percent(row.precision),
+            web.percent(row.f1),
+            web.number(row.auc, 3),
+            web.points(row.change),
             "✓ pass" if row.passed else "✗ fail",
         ):
             assert words in text
@@ -518,28 +518,28 @@ def test_headings_leave_no_level_out(ten, visit):
 
 
 def test_templates_escape_and_know_their_names():
-    environment = page.environment()
+    environment = web.environment()
     assert environment.from_string("{{ x }}").render(x="<b>") == "&lt;b&gt;"
-    with pytest.raises(page.jinja2.UndefinedError):
+    with pytest.raises(web.jinja2.UndefinedError):
         environment.from_string("{{ x }}").render()
 
 
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (page.percent(0.5), "50.0\u202f%"),
-        (page.percent(0.0004, 0), "<1\u202f%"),
-        (page.percent(0.0), "0.0\u202f%"),
-        (page.percent(None), "–"),
-        (page.points(-0.012), "−1.2"),
-        (page.points(0.0), "±0.0"),
-        (page.number(-1234.5, 1), "−1,234.5"),
-        (page.duration(0.42), "0.4 s"),
-        (page.duration(59.7), "1 min 00 s"),
-        (page.duration(7620), "2 h 07 min"),
-        (page.plural(1, "class", "classes"), "1 class"),
-        (page.plural(2000, "class", "classes"), "2,000 classes"),
-        (page.moment("2026-01-31T23:59:59"), "2026-01-31 23:59"),
+        (web.percent(0.5), "50.0\u202f%"),
+        (web.percent(0.0004, 0), "<1\u202f%"),
+        (web.percent(0.0), "0.0\u202f%"),
+        (web.percent(None), "–"),
+        (web.points(-0.012), "−1.2"),
+        (web.points(0.0), "±0.0"),
+        (web.number(-1234.5, 1), "−1,234.5"),
+        (web.duration(0.42), "0.4 s"),
+        (web.duration(59.7), "1 min 00 s"),
+        (web.duration(7620), "2 h 07 min"),
+        (web.plural(1, "class", "classes"), "1 class"),
+        (web.plural(2000, "class", "classes"), "2,000 classes"),
+        (web.moment("2026-01-31T23:59:59"), "2026-01-31 23:59"),
     ],
 )
 def test_numbers_are_written_for_people(made, words):

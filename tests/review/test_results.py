@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics
 
 from core import settings
-from review import gates, results
+from review import gates, results, statistics
 
 LIMITS = settings.Gates(min_accuracy=0.7, min_class_recall=0.5, max_accuracy_drop=0.05, max_class_recall_drop=0.2)
 
@@ -48,7 +48,7 @@ def test_a_value_at_the_limit_passes_and_nan_fails():
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_the_wilson_interval_is_the_published_one(correct, count, low, high):
-    assert results.wilson(correct / count, count) == pytest.approx((low, high), abs=1e-4)
+    assert statistics.wilson(correct / count, count) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_per_class_results_equal_scikit_learns():

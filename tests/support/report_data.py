@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 
 from core import settings
-from review import gates, results
+from review import gates, results, statistics
 from review.report import schema
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -86,7 +86,7 @@ def make_report(
     evaluation = schema.Evaluation(
         count=total,
         accuracy=accuracy,
-        accuracy_interval=results.wilson(accuracy, total),
+        accuracy_interval=statistics.wilson(accuracy, total),
         loss=float(-np.log(probabilities[np.arange(total), true]).mean()),
         top_3_accuracy=float((order == true[:, None]).any(1).mean()),
         macro_f1=float(np.mean([row["f1"] or 0.0 for row in rows])),
@@ -180,7 +180,7 @@ def make_slices(names, true, right, brightness):
                     values=labels,
                     count=count,
                     accuracy=share,
-                    accuracy_interval=results.wilson(share, count),
+                    accuracy_interval=statistics.wilson(share, count),
                     loss=0.2 + 1.5 * (1 - share),
                     baseline_accuracy=None,
                     too_small=count < SMALLEST_SLICE,

@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 
 from core import settings
-from review import gates, predictions, results
+from review import gates, predictions, results, statistics
 
 LEVELS = ("dark (<64)", "dim (64-127)", "light (>=192)")
 
@@ -99,7 +99,7 @@ def evaluation(table, path, slices=("brightness", "class_name,brightness"), name
     return {
         "count": len(table),
         "accuracy": float(right.mean()),
-        "accuracy_interval": list(results.wilson(float(right.mean()), len(table))),
+        "accuracy_interval": list(statistics.wilson(float(right.mean()), len(table))),
         "loss": 0.5,
         "top_3_accuracy": 1.0,
         "macro_f1": float(np.mean([row["f1"] or 0 for row in rows])),
@@ -127,7 +127,7 @@ def _slices(table, right, features):
                 "values": [str(value) for value in values],
                 "count": count,
                 "accuracy": share,
-                "accuracy_interval": list(results.wilson(share, count)),
+                "accuracy_interval": list(statistics.wilson(share, count)),
                 "loss": 0.5,
                 "baseline_accuracy": None,
                 "too_small": count < 30,

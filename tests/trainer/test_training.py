@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import tensorflow as tf
-from toy_training import MODEL, SIZE, SUMMARY, recipe, write_examples
+from toy_training import MODEL, SAME, SIZE, SUMMARY, in_float64, recipe, write_examples
 
 from core import events
 from core.errors import UserError
@@ -132,9 +132,18 @@ def test_muon_computes_as_the_network_does():
     assert not np.array_equal(rounded, exact)
 
 
+def learns(records):
+    """Whether a training got anywhere with images that brightness alone tells apart.
+
+    By chance the accuracy is 0.5; with each of 12 seeds, with and without Muon, it was 0.92 or more. That on the
+    validation split says nothing after 16 steps: the moving statistics lag behind, and with some seeds it was 0.5.
+    """
+    return records[-1]["accuracy"] > 0.75
+
+
 def test_muon_trains(data, tmp_path):
     _, records = training.train(MODEL, recipe(muon=0.05), SUMMARY, *data, tmp_path)
-    assert records[-1]["val_accuracy"] > 0.9
+    assert learns(records)
 
 
 def test_the_loss_is_cross_entropy_with_smoothed_labels():
@@ -164,7 +173,7 @@ def test_precision_follows_the_processor(monkeypatch, flags, precision):
 
 def test_training_learns_and_keeps_its_history(trained):
     network, records, folder, _ = trained
-    assert records[-1]["val_accuracy"] > 0.9
+    assert learns(records)
     assert json.loads((folder / "history.json").read_text()) == {"epochs": records}
     assert [record["epoch"] for record in records] == [1, 2, 3, 4]
     assert set(records[0]) == {
@@ -288,6 +297,8 @@ def test_mixed_precision_stays_inside_the_training(data, tmp_path):
 
 
 def test_divergence_is_a_user_error_and_nothing_is_saved(data, tmp_path):
+    # Decay alone multiplies the kernels by 1 - 100 * rate (see optimization.sgd), with rates up to 10: after some
+    # 20 of the 120 steps they are beyond float32, whatever the gradients are.
     settings = recipe(learning_rate=10, weight_decay=1, momentum=0.99, epochs=30)
     unstable = MODEL.model_copy(update={"normalization": "none"})
     with pytest.raises(UserError, match=r"diverged.*training\.learning_rate"):
@@ -314,7 +325,7 @@ def test_warm_start_refuses_another_architecture(trained, tmp_path, change):
         training.warm_start(network, tmp_path / "model.keras")
 
 
-def test_a_killed_training_goes_on_as_if_nothing_had_happened(trained, data, tmp_path):
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(data, tmp_path):
     child = textwrap.dedent(
         f"""
         import os, signal, sys
@@ -327,10 +338,11 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(trained, data, tmp
                 os.kill(os.getpid(), signal.SIGKILL)
 
         callbacks.Progress.on_train_batch_end = die
-        training.train(
-            toy_training.MODEL, toy_training.recipe(), toy_training.SUMMARY, *{data!r}, {str(tmp_path / "killed")!r},
-            {str(tmp_path / "checkpoint")!r},
-        )
+        with toy_training.in_float64():
+            training.train(
+                toy_training.MODEL, toy_training.recipe(), toy_training.SUMMARY, *{data!r},
+                {str(tmp_path / "killed")!r}, {str(tmp_path / "checkpoint")!r},
+            )
         """
     )
     process = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True)
@@ -339,9 +351,10 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(trained, data, tmp
     begun = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.callbacks.Save.on_epoch_begin", lambda self, epoch, logs=None: begun.append(epoch))
-        resumed, records = training.train(
-            MODEL, recipe(), SUMMARY, *data, tmp_path / "resumed", tmp_path / "checkpoint"
-        )
+        with in_float64():
+            resumed, records = training.train(
+                MODEL, recipe(), SUMMARY, *data, tmp_path / "resumed", tmp_path / "checkpoint"
+            )
     assert begun == [2, 3]
     assert [record["epoch"] for record in records] == [1, 2, 3, 4]
     assert json.loads((tmp_path / "resumed" / "history.json").read_text())["epochs"] == records
@@ -354,11 +367,14 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(trained, data, tmp
     }
     assert shown == {record["epoch"]: pytest.approx(record["val_recall"][1]) for record in records}
 
-    whole, expected, _, _ = trained  # the same training, not interrupted
+    with in_float64():
+        whole, expected = training.train(MODEL, recipe(), SUMMARY, *data, tmp_path / "whole")
     for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-4)
+        assert one.dtype == "float64"
+        np.testing.assert_allclose(one, other, rtol=0, atol=SAME)
     assert [r["learning_rate"] for r in records] == [r["learning_rate"] for r in expected]
-    assert records[-1]["loss"] == pytest.approx(expected[-1]["loss"], rel=1e-2)
+    for name in ("loss", "val_loss"):
+        assert [r[name] for r in records] == pytest.approx([r[name] for r in expected], abs=SAME)
 
 
 def test_a_checkpoint_survives_a_kill_while_it_is_written(tmp_path, monkeypatch):

@@ -81,7 +81,8 @@ def test_trials_train_and_are_told_of(ask, tmp_path):
     tuner = searched(ask())
     ended = told(tmp_path, "completed")
     assert [(event["trial"], event["trials"]) for event in ended] == [(1, 2), (2, 2)]
-    assert ended[-1]["best"] == max(event["accuracy"] for event in ended) > 0
+    assert ended[-1]["best"] == max(event["accuracy"] for event in ended)
+    assert all(0 <= event["accuracy"] <= 1 for event in ended)
     assert all(event["values"].keys() == SPACE.keys() for event in ended)
     assert tuner.get_best_hyperparameters()[0].values in [event["values"] for event in ended]
     assert list((tmp_path / "checkpoints").iterdir()) == []
