@@ -28,8 +28,8 @@ bench: setup ## measure speed and accuracy, as ratios to other ways: python -m b
 setup: ## make .venv from the lock, unless it is up to date
 	@$(find-python) && "$$python" -m environment.bootstrap $(if $(filter-out 0 no,$(GPU)),--gpu)
 
-lint: setup ## check the code and its formatting
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: setup ## check the code, its formatting, its types, and whether what it imports is declared
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/deptry .
 
 format: setup ## format the code, and mend what ruff can
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
@@ -38,7 +38,7 @@ lock: ## resolve the locks anew from pyproject.toml; ARGS=--upgrade for the newe
 	@$(find-python) && "$$python" -m environment.lock $(ARGS)
 
 clean: ## remove .venv, .python and caches; runs, data and pushed models stay
-	@rm -rf .venv .python .pytest_cache .ruff_cache build *.egg-info
+	@rm -rf .venv .python .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # Sets the shell's python to the interpreter itself (PYTHON may be a launcher such as pyenv's), or says what is missing.
