@@ -2,8 +2,8 @@
 
 On the same test examples the exact McNemar test is used: what both models have right, or both wrong, says nothing
 about which is better, so it counts the examples that only one of them has right. Without the same examples it is
-Fisher's exact test of two independent shares, which finds less. Several tests at once are corrected with Holm's method.
-All of them, with their sources, are in `review.statistics`.
+Fisher's exact test of two independent shares, which finds less. Several tests at once are corrected with Holm's
+method. All of them, with their sources, are in `review.statistics`.
 """
 
 from __future__ import annotations

@@ -10,5 +10,7 @@ def command() -> None:
     """List the presets."""
     from core import settings
 
-    for name, text in settings.presets().items():
-        click.echo(f"{name:<12} {text}")
+    found = settings.presets()
+    width = max(map(len, found))
+    for name, text in found.items():
+        click.echo(f"{name:<{width}}  {text}")

@@ -1,6 +1,7 @@
 """What the benchmarks count, read, compare and write; not what they measure."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -22,6 +23,18 @@ def test_a_network_has_the_arithmetic_of_the_paper():
     dense = 9216 * 4096 + 4096 * 4096 + 4096 * 1000
     assert training.flops(network) == 2 * (convolutions + dense)
     assert training.flops(network) == pytest.approx(2 * 1.135e9, rel=0.01)
+
+
+@pytest.mark.parametrize("name", settings.presets())
+def test_a_preset_tells_the_work_of_its_training(name):
+    chosen = settings.load(name)
+    network = model.build(chosen.model, 10, chosen.preprocessing.image_size)
+    images = {"shapes10": 12_000, "cifar10": 50_000}[chosen.data.source] * (1 - chosen.data.validation_share)
+    # Forward, and backward to the inputs and to the weights: three times the forward pass.
+    work = 3 * training.flops(network) * images * chosen.training.epochs / 1e12
+    epochs, told = re.search(r"(\d+) epochs, ([\d,]+) TFLOP", settings.presets()[name]).groups()
+    assert int(epochs) == chosen.training.epochs
+    assert float(told.replace(",", "")) == pytest.approx(work, rel=0.08)  # one or two digits are told
 
 
 def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_has_it():
