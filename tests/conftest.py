@@ -16,6 +16,9 @@ HERE = pathlib.Path(__file__).parent
 GIBIBYTES = 3  # that a worker may come to need; TensorFlow alone takes one
 # Where most of the time goes, the slowest first: begun at once, none keeps one worker busy when the other is done.
 LONGEST = (
+    "pipeline/test_kubeflow_run.py",
+    "pipeline/test_object_store_run.py",
+    "pipeline/test_beam_workers.py",
     "pipeline/test_pipeline.py",
     "pipeline/test_cli.py",
     "kubeflow/test_run.py",

@@ -10,6 +10,7 @@ import sys
 import pytest
 import yaml
 from kfp_server import KfpServer
+from ports import closed_port
 
 ALEXNET = str(pathlib.Path(sys.executable).with_name("alexnet"))
 TOKEN = "s3cr3t-t0ken-of-the-test"
@@ -296,7 +297,9 @@ def test_names_of_others_cannot_command_the_terminal(compiled, server):
 
 @pytest.mark.parametrize("command", [["status"], ["schedules"], ["logs", "x"], ["report", "x"], ["unschedule", "x"]])
 def test_a_server_that_is_not_there_or_not_named_is_a_sentence(command):
-    assert "http://127.0.0.1:9 cannot be reached" in refused(*command, "--host", "http://127.0.0.1:9")
+    with closed_port() as port:
+        address = f"http://127.0.0.1:{port}"
+        assert f"{address} cannot be reached" in refused(*command, "--host", address)
     assert "No server is named: give --host, set KF_PIPELINES_ENDPOINT" in refused(*command)
 
 
