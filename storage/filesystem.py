@@ -23,7 +23,7 @@ class _Writer(io.BufferedRandom):
         self._uri = uri
         self.wanted = True
 
-    def __exit__(self, kind: type | None, *others: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *others: Any) -> None:
         self.wanted = kind is None
         super().__exit__(kind, *others)
 
@@ -49,8 +49,12 @@ class _Kept:
 
 
 class _TextWriter(io.TextIOWrapper):
-    def __exit__(self, kind: type | None, *others: object) -> None:
-        self.buffer.wanted = kind is None
+    def __init__(self, writer: _Writer) -> None:
+        super().__init__(writer, encoding="utf-8")
+        self._writer = writer
+
+    def __exit__(self, kind: type[BaseException] | None, *others: Any) -> None:
+        self._writer.wanted = kind is None
         super().__exit__(kind, *others)
 
 
@@ -63,7 +67,7 @@ class S3Filesystem(filesystem.Filesystem):
     def open(name: str, mode: str = "r") -> Any:
         kind = mode.replace("b", "").replace("t", "")
         if kind == "w":
-            return _Writer(name) if "b" in mode else _TextWriter(_Writer(name), encoding="utf-8")
+            return _Writer(name) if "b" in mode else _TextWriter(_Writer(name))
         if kind != "r":
             raise object_store.ObjectStoreError(
                 f"{name} cannot be opened with {mode!r}: objects are read or written whole."

@@ -17,8 +17,9 @@ import os
 import time
 from collections.abc import Mapping
 
-from tfx.dsl.io import filesystem
+from tfx.dsl.io.filesystem import NotFoundError
 
+from . import filesystem  # noqa: F401  lets fileio read what is found here
 from . import object_store
 
 DAY = 86_400  # seconds after which a push that has not ended counts as dead
@@ -111,7 +112,7 @@ def _claim(folder: str, digest: str) -> int:
 def _content(uri: str) -> bytes:
     try:
         return object_store.read(uri)
-    except filesystem.NotFoundError:
+    except NotFoundError:
         return b""
 
 

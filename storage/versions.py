@@ -28,7 +28,7 @@ def versions(folder: str) -> list[int]:
         return store.versions(folder)
     if not fileio.isdir(folder):
         return []
-    names = (name.strip("/") for name in fileio.listdir(folder))
+    names = (str(name).strip("/") for name in fileio.listdir(folder))
     return sorted(int(name) for name in names if name.isdigit())
 
 
@@ -126,7 +126,7 @@ def fingerprint(folder: str) -> str:
     digest = hashlib.sha256()
     for inner, _, names in sorted(fileio.walk(folder)):
         for name in sorted(names):
-            path = os.path.join(inner, name)
+            path = os.path.join(str(inner), str(name))
             digest.update(f"{os.path.relpath(path, folder)}\0".encode())
             with fileio.open(path, "rb") as file:
                 while block := file.read(1 << 20):

@@ -153,8 +153,18 @@ def _fastest_precision() -> str:
         details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus())
         able = all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
     else:
-        able = bool(CPU_FLAGS & _cpu_flags())
+        able = bool(CPU_FLAGS & _cpu_flags()) and onednn_may_use_bfloat16()
     return "mixed_bfloat16" if able else "float32"
+
+
+def onednn_may_use_bfloat16() -> bool:
+    """Whether ONEDNN_MAX_CPU_ISA leaves oneDNN, which does TensorFlow's convolutions, what the processor has for it.
+
+    TensorFlow asks the processor alone, and with a limit below that fails, or crashes, on bfloat16. The names of the
+    variable's values: https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    return limit in ("", "ALL", "DEFAULT") or any(word in limit for word in ("BF16", "FP16", "AMX", "AVX10"))
 
 
 def _cpu_flags() -> set[str]:
