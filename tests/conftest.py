@@ -13,6 +13,7 @@ import pytest
 from image_data import batches, write_binary, write_folder, write_python
 
 HERE = pathlib.Path(__file__).parent
+MOST = 4  # workers; more would wait for the longest file
 GIBIBYTES = 3  # that a worker may come to need; TensorFlow alone takes one
 # Where most of the time goes, the slowest first: begun at once, none keeps one worker busy when the other is done.
 LONGEST = (
@@ -37,7 +38,7 @@ def pytest_xdist_auto_num_workers(config):
     config.option.dist = "loadfile"  # what a file makes once is made once
     config.option.loadscopereorder = False  # the order below
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
-    return max(1, min(len(os.sched_getaffinity(0)), memory // GIBIBYTES))
+    return max(1, min(os.cpu_count() or 1, memory // GIBIBYTES, MOST))
 
 
 def pytest_collection_modifyitems(items):

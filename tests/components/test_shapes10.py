@@ -92,7 +92,7 @@ def test_a_linear_model_does_not_solve_it(train, test):
         scaler.transform(flat(train[0])), train[1]
     )
     accuracy = model.score(scaler.transform(flat(test[0])), test[1])
-    assert 0.15 < accuracy < 0.6  # above chance, so there is something to learn
+    assert 0.15 < accuracy < 0.6  # above chance (0.1), so there is something to learn; 0.30 or 0.31 with four seeds
 
 
 def test_colours_alone_do_not_solve_it(train, test):
@@ -103,7 +103,7 @@ def test_colours_alone_do_not_solve_it(train, test):
         return np.concatenate([images.mean(axis=(1, 2)), images.std(axis=(1, 2)), *bins], axis=1)
 
     model = RandomForestClassifier(100, random_state=0).fit(colours(train[0]), train[1])
-    assert model.score(colours(test[0]), test[1]) < 0.35
+    assert model.score(colours(test[0]), test[1]) < 0.35  # 0.14 to 0.16 with four seeds
 
 
 def test_drawing_needs_no_tensorflow():

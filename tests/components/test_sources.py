@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from image_data import CLASSES, batches, encoded, pack, picture, write_folder, write_python
+from ports import closed_port
 
 from components.sources import BadRecord, Record, cifar_pickle, open_source
 from components.sources.archives import to_image
@@ -244,8 +245,11 @@ def test_an_unknown_builder_names_the_nearest(scratch):
 
 
 def test_cifar10_without_data_and_network_names_the_three_ways_on(tmp_path, scratch, monkeypatch):
-    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
-    with pytest.raises(UserError, match=r"network.*--data-dir.*--data") as caught:
-        open_source(Data(source="cifar10", data_dir=str(tmp_path / "none")), scratch)
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with closed_port() as port:
+        for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(variable, f"http://127.0.0.1:{port}")
+        with pytest.raises(UserError, match=r"network.*--data-dir.*--data") as caught:
+            open_source(Data(source="cifar10", data_dir=str(tmp_path / "none")), scratch)
     assert "\n" not in str(caught.value)

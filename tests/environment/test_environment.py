@@ -179,7 +179,7 @@ def test_one_set_up_at_a_time(checkout):
     with bootstrap.alone():
         thread.start()
         assert not second.wait(0.2)
-    thread.join(10)
+    thread.join(60)
     assert second.is_set()
 
 

@@ -13,6 +13,7 @@ import kfp_server_api
 import pytest
 import yaml
 from kfp_server import KfpServer
+from ports import closed_port
 
 from kubeflow import client, connection, session
 from kubeflow.client import Client
@@ -732,11 +733,17 @@ def test_with_a_kubeconfig_it_goes_through_the_api_server_of_kubernetes(tmp_path
         connect(environ={"KUBECONFIG": str(tmp_path / "nothing")})
 
 
-def test_what_cannot_be_reached_is_a_sentence():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with pytest.raises(Unreachable, match=f"http://127.0.0.1:{port} cannot be reached, nothing listens there"):
+def test_what_cannot_be_reached_is_a_sentence(monkeypatch):
+    with (
+        closed_port() as port,
+        pytest.raises(Unreachable, match=f"http://127.0.0.1:{port} cannot be reached, nothing listens there"),
+    ):
         Client(connect(f"http://127.0.0.1:{port}", environ={})).server()
+
+    def unknown(*_, **__):  # some networks have an answer for every name
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(Unreachable, match="there is no such name"):
         Client(connect("http://kubeflow.invalid", environ={})).server()
 
@@ -782,5 +789,8 @@ def test_an_answer_of_another_form_is_a_sentence(server):
 
 def test_knows_nothing_of_the_project_and_nothing_slow():
     script = "import sys; import kubeflow.client, kubeflow.cron; print(' '.join(sys.modules))"
-    loaded = set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.split())
+    root = pathlib.Path(client.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
+    loaded = set(done.stdout.split())
+    assert "kubeflow.client" in loaded
     assert not {"pipeline", "components", "trainer", "click", "tfx", "tensorflow", "kfp", "kubernetes"} & loaded

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 import yaml
+from ports import closed_port
 
 from kubeflow import notify
 from kubeflow.harness import Cluster
@@ -28,7 +29,13 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self):
         self.answers, self.got, self.hung = [(200, {})], [], threading.Event()
+        self.came = threading.Condition()
         super().__init__(("127.0.0.1", 0), Handler)
+
+    def wait_for(self, count):
+        """Returns when so many requests are there: a client that gives up may be faster than this server."""
+        with self.came:
+            assert self.came.wait_for(lambda: len(self.got) >= count, timeout=60)
 
     def url(self, path=f"/services/{SECRET}"):
         return f"http://127.0.0.1:{self.server_port}{path}"
@@ -37,7 +44,9 @@ class Server(http.server.ThreadingHTTPServer):
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((self.path, self.headers["Content-Type"], json.loads(body)))
+        with self.server.came:
+            self.server.got.append((self.path, self.headers["Content-Type"], json.loads(body)))
+            self.server.came.notify_all()
         status, headers = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
         if status == "hang":
             self.server.hung.wait(30)
@@ -181,6 +190,7 @@ def test_does_not_wait_for_a_server_that_hangs(server, capfd):
     server.answers = [("hang", {})]
     assert tell(server.url(), "--timeout", "0.1", "--attempts", "2") == (0, [1])
     assert "no answer in time" in capfd.readouterr().err
+    server.wait_for(2)
     assert len(server.got) == 2
 
 
@@ -191,9 +201,8 @@ def test_a_server_that_talks_nonsense_is_an_error_in_words(server, capfd):
 
 
 def test_nobody_listens(server, capfd):
-    with Server() as other:
-        url = other.url()  # of a port that is free again below
-    assert tell(url, "--attempts", "2") == (0, [1])
+    with closed_port() as port:
+        assert tell(f"http://127.0.0.1:{port}/", "--attempts", "2") == (0, [1])
     assert "Connection refused" in capfd.readouterr().err
 
 
@@ -245,6 +254,7 @@ def test_the_secret_is_in_no_output_of_the_program(server, answer):
     root = pathlib.Path(notify.__file__).parents[1]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=root)
     assert done.returncode == 0
+    server.wait_for(1)
     assert len(server.got) == 1
     assert done.stdout + done.stderr
     assert SECRET not in done.stdout + done.stderr

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 from image_data import encoded, picture, write_folder
 from run_data import LEVELS, examples, predict, write_run
@@ -132,9 +133,11 @@ def story(tmp_path_factory):
 
     with start() as killed:
         read_until(killed, "Trainer: epoch 1/10")
+        worker = pause_worker(killed.pid)  # or it might be done before the second run has started
         told["second"] = alexnet(*arguments)
         told["killed pid"] = killed.pid
         killed.send_signal(signal.SIGKILL)
+        worker.resume()
     wait_for_worker(work)
     told["resumed"] = alexnet(*arguments)
     with start("--set", "training.seed=2") as interrupted:
@@ -143,6 +146,13 @@ def story(tmp_path_factory):
         told["interrupted output"] = interrupted.stdout.read()
     told["interrupted code"] = interrupted.returncode
     return {"workdir": Workdir(work), "images": root, **told}
+
+
+def pause_worker(parent):
+    """Stops the one child of a process; returns it."""
+    (worker,) = psutil.Process(parent).children()
+    worker.suspend()
+    return worker
 
 
 def wait_for_worker(work):

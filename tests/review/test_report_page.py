@@ -81,7 +81,7 @@ def visit(browser):  # noqa: F811
         options.setdefault("viewport", {"width": 1280, "height": 900})
         context = browser.new_context(**options)
         contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)  # against hanging; a busy machine takes its time
         tab = context.new_page()
         tab.on("console", lambda message: told.append(message.text))
         tab.on("pageerror", lambda error: told.append(str(error)))
@@ -381,7 +381,7 @@ def test_the_policy_forbids_any_other_script(ten, browser):  # noqa: F811
             fetch("https://example.org").catch(() => {});
         }""")
         expected = ["connect-src", "img-src", "script-src-attr", "script-src-elem"]
-        tab.wait_for_function("count => seen.length >= count", arg=len(expected), timeout=10_000)
+        tab.wait_for_function("count => seen.length >= count", arg=len(expected), timeout=60_000)
         assert sorted(tab.evaluate("seen")) == expected
         assert tab.title() == title
 

@@ -4,6 +4,7 @@ import concurrent.futures
 import os
 
 import pytest
+from ports import closed_port
 from s3_objects import put
 
 from storage import object_store
@@ -88,11 +89,13 @@ def test_absent_credentials_are_named(s3, monkeypatch):
 
 
 def test_an_unreachable_store_is_named(s3, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(object_store, "ATTEMPTS", 1)
     object_store.client.cache_clear()
-    with pytest.raises(ObjectStoreError, match=r"cannot be reached: .*127\.0\.0\.1:9.*AWS_ENDPOINT_URL"):
-        object_store.find("s3://bucket/pets")
+    with closed_port() as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        said = rf"cannot be reached: .*127\.0\.0\.1:{port}.*AWS_ENDPOINT_URL"
+        with pytest.raises(ObjectStoreError, match=said):
+            object_store.find("s3://bucket/pets")
 
 
 def test_only_one_of_many_creates_an_object(s3):

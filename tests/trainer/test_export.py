@@ -109,7 +109,8 @@ def test_users_get_what_the_network_says(answers, expected):
 
 
 def test_evaluation_gets_the_same_from_examples(answers):
-    assert answers["judged"]["probabilities"] == answers["probabilities"]
+    # Two graphs, which TensorFlow may each compute in an order of its own.
+    np.testing.assert_allclose(answers["judged"]["probabilities"], answers["probabilities"], rtol=1e-4, atol=1e-6)
 
 
 def test_none_of_our_code_is_needed(answers):
@@ -127,8 +128,9 @@ def test_stored_pixels_are_the_served_pixels(exported):
 def test_the_keras_file_lies_in_the_saved_model(exported):
     network, folder = exported
     loaded = keras.models.load_model(folder / export.KERAS_FILE)
-    pixels = np.zeros([1, SIZE, SIZE, 3], np.uint8)
-    np.testing.assert_array_equal(loaded(pixels), network(pixels))
+    for one, other in zip(loaded.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert loaded.to_json() == network.to_json()
 
 
 def test_the_class_names_lie_in_the_saved_model_by_label(exported):

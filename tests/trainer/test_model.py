@@ -110,7 +110,9 @@ def test_a_network_to_train_has_the_weights_of_one_to_keep():
     to_train = model.build(Model(**TINY), 3, 8, to_train=True)
     kept = model.build(Model(**TINY), 3, 8)
     kept.set_weights(to_train.get_weights())
-    np.testing.assert_allclose(kept(random_images()), to_train(random_images()), rtol=1e-5)
+    wanted, found = (np.asarray(network(random_images())) for network in (kept, to_train))
+    # Some hundred roundings of float32, of the largest: a logit near 0 is a difference of larger numbers.
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
     assert any(isinstance(layer, FusedBatchNormalization) for layer in to_train.layers)
     assert {type(layer).__module__.split(".")[0] for layer in kept.layers} == {"keras"}
 
@@ -158,9 +160,11 @@ def test_a_saved_network_comes_back_the_same(tmp_path):
     network = model.build(Model(**TINY, normalization="lrn", groups=2), 3, 12, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     network.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    images = random_images(size=12)
-    np.testing.assert_array_equal(loaded(images), network(images))
-    assert loaded.get_layer("norm1").get_config() == network.get_layer("norm1").get_config()
+    for one, other in zip(loaded.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert loaded.to_json() == network.to_json()
+    found, wanted = (np.asarray(one(random_images(size=12))) for one in (loaded, network))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())  # whatever the order of sums
 
 
 def shifted(image, rows, columns):

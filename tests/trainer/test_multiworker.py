@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import textwrap
@@ -11,6 +10,7 @@ import textwrap
 import numpy as np
 import pytest
 import toy_training
+from ports import kept_ports
 
 from core.errors import UserError
 from trainer import hardware, model, optimization
@@ -49,28 +49,20 @@ TRAIN = """
 """
 
 
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [held.getsockname()[1] for held in sockets]
-    for held in sockets:
-        held.close()
-    return ports
-
-
 def start(workers, folder, data):
     """What `TRAIN` prints in each of several processes."""
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(workers)]}
     path = [str(pathlib.Path(__file__).parent), *sys.path]
     code = textwrap.dedent(TRAIN).format(path=path, folder=str(folder), data=data)
     running = []
-    for index in range(workers):
-        config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-        environment = os.environ | {"TF_CONFIG": config, "CUDA_VISIBLE_DEVICES": ""}
-        arguments = [sys.executable, "-c", code]
-        running.append(
-            subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-    printed = [process.communicate() for process in running]
+    with kept_ports(workers) as ports:
+        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+        for index in range(workers):
+            config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+            environment = os.environ | {"TF_CONFIG": config, "CUDA_VISIBLE_DEVICES": ""}
+            arguments = [sys.executable, "-c", code]
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            running.append(subprocess.Popen(arguments, env=environment, text=True, **pipes))
+        printed = [process.communicate() for process in running]
     assert not any(process.returncode for process in running), [error[-1500:] for _, error in printed]
     return [json.loads(output.splitlines()[-1]) for output, _ in printed]
 
