@@ -26,7 +26,7 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 from tfx.orchestration import metadata
-from tfx.types import artifact_utils
+from tfx.types import Artifact, artifact_utils
 from tfx_bsl.tfxio import tf_example_record
 
 from benchmarks import machine, report
@@ -160,7 +160,7 @@ def _records(source: str) -> beam.PTransform:
     return tf_example_record.TFExampleRecord([source], raw_record_column_name=column).BeamSource()
 
 
-def inputs(workdir: Workdir, run_id: str) -> dict[str, object]:
+def inputs(workdir: Workdir, run_id: str) -> dict[str, Artifact]:
     """The inputs of EvaluationReport, as artifacts."""
     with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(workdir.metadata))) as handle:
         made = lineage.artifacts(handle.store, run_id)
@@ -172,7 +172,7 @@ def inputs(workdir: Workdir, run_id: str) -> dict[str, object]:
         return found
 
 
-def replicate(examples: object, count: int, folder: pathlib.Path) -> object:
+def replicate(examples: Artifact, count: int, folder: pathlib.Path) -> Artifact:
     """The test split over and over until there are `count` examples, each with an id of its own."""
     split = folder / "examples" / "Split-test"
     split.mkdir(parents=True)

@@ -8,6 +8,7 @@ import os
 import pathlib
 import platform
 import time
+from typing import Any
 
 PACKAGES = (
     "keras",
@@ -32,7 +33,7 @@ PEAKS = {
 }
 
 
-def describe() -> dict[str, object]:
+def describe() -> dict[str, Any]:
     """Processor, cores, memory in GiB, accelerator, system, versions, and the load before the measurement."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {

@@ -111,7 +111,7 @@ def train(data: arrays.Arrays, seed: int, epochs: int) -> dict[str, object]:
         for chosen in order.permutation(len(data.train))[: steps * batch_size].reshape(steps, batch_size):
             loss = step(augment(data.train.images[chosen], training=True), data.train.labels[chosen])
         print(f"seed {seed}, epoch {epoch + 1}: loss {loss / batch_size:.3f}", file=sys.stderr, flush=True)
-    result = {"seed": seed, "seconds": round(time.monotonic() - began, 1)}
+    result: dict[str, object] = {"seed": seed, "seconds": round(time.monotonic() - began, 1)}
     for name, count in (("test_accuracy", 1), ("served_test_accuracy", 6)):
         result[name] = training.accuracy(network, data.test, count, batch_size=500)
     return result
@@ -175,7 +175,8 @@ def _identity_first(shape: tuple[int, ...], dtype: str | None = None) -> tf.Tens
 
 def _step(network: keras.Model, batch_size: int, steps: int, epochs: int) -> Callable:
     """A training step from images and labels to the sum of the losses."""
-    kernels, others = [], {"first": [], "beta": [], "logits": []}
+    kernels: list[keras.Variable] = []
+    others: dict[str, list[keras.Variable]] = {"first": [], "beta": [], "logits": []}
     for variable in network.trainable_variables:
         if len(variable.shape) == 4:
             kernels.append(variable)

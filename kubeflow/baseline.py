@@ -99,7 +99,7 @@ class Latest(base_component.BaseComponent):
         history: a folder of numbered versions.
         under: subfolder of the artifact that the files go to, such as "Format-Serving" for a Model.
         """
-        self.SPEC_CLASS = _latest_spec(kind, key)
+        self.SPEC_CLASS = _latest_spec(kind, key)  # type: ignore[arg-type]  # takes the artifacts' hash for the class's
         super().__init__(self.SPEC_CLASS(history=history, under=under, **{key: types.Channel(type=kind)}))
 
 
@@ -114,5 +114,5 @@ class Record(base_component.BaseComponent):
         artifact: what to keep.
         history: the folder; made when needed.
         """
-        self.SPEC_CLASS = _record_spec(artifact.type)
+        self.SPEC_CLASS = _record_spec(artifact.type)  # type: ignore[arg-type]  # likewise
         super().__init__(self.SPEC_CLASS(artifact=artifact, history=history))

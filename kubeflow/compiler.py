@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import yaml
 from google.protobuf import json_format
@@ -94,7 +95,7 @@ def compile(pipeline: tfx_pipeline.Pipeline, options: Options) -> str:
     if inputs:
         spec["root"]["inputDefinitions"] = {"parameters": inputs}
     if options.exit_task:
-        platform |= _exit(spec, options, inputs)
+        platform |= _exit(spec, options, options.exit_task, inputs)
     try:
         json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
     except json_format.ParseError as problem:
@@ -112,7 +113,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _check(pipeline: tfx_pipeline.Pipeline, nodes: Mapping[str, base_node.BaseNode], options: Options) -> None:
-    name = pipeline.pipeline_info.pipeline_name
+    name = pipeline.pipeline_info.pipeline_name or ""
     if not PIPELINE_NAME.fullmatch(name):
         raise CompileError(f"The pipeline's name {name!r} is illegal: only a-z, 0-9 and - are allowed.")
     for id, node in nodes.items():
@@ -138,7 +139,7 @@ def _check(pipeline: tfx_pipeline.Pipeline, nodes: Mapping[str, base_node.BaseNo
             if kind in compiler_utils._SUPPORTED_STANDARD_ARTIFACT_TYPES:
                 continue
             path = name_utils.get_full_name(kind)
-            if not TYPE_NAME.fullmatch(kind.TYPE_NAME):
+            if not TYPE_NAME.fullmatch(kind.TYPE_NAME or ""):
                 raise CompileError(
                     f"{id} has artifacts of the type {kind.TYPE_NAME!r}, which is no legal name in KFP. Set "
                     f"TYPE_NAME of {path} to something like 'project.{kind.__name__}'."
@@ -277,7 +278,9 @@ def _toleration(toleration: Toleration) -> dict:
 def _runtime_parameters(nodes: Mapping[str, base_node.BaseNode]) -> dict[str, dict]:
     """The definitions of the RuntimeParameters, with the defaults that TFX drops."""
     found: dict[str, dict] = {}
-    kinds = {int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", str: "STRING", bool: "BOOLEAN"}
+    kinds: dict[type | None, str] = {
+        int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", str: "STRING", bool: "BOOLEAN",
+    }  # fmt: skip
     for node in nodes.values():
         for value in node.exec_properties.values():
             if not isinstance(value, data_types.RuntimeParameter):
@@ -331,7 +334,7 @@ def _reach(parameter: Parameter, spec: dict) -> dict:
     return definition
 
 
-def _value(constant: object, path: list[str], target: str) -> object:
+def _value(constant: Any, path: list[str], target: str) -> object:
     if not path:
         return int(constant) if isinstance(constant, float) and constant.is_integer() else constant
     try:
@@ -350,13 +353,12 @@ def _kind(name: str, value: object) -> str:
     return kinds[type(value)]
 
 
-def _exit(spec: dict, options: Options, inputs: Mapping[str, dict]) -> dict:
+def _exit(spec: dict, options: Options, last: ExitTask, inputs: Mapping[str, dict]) -> dict:
     """Puts all tasks into a sub-DAG and the exit task beside it. Returns the exit task's platform spec.
 
     Only a launcher notes that a DAG is complete. If the task that ends last came from the cache, the exit task would
     be told that the DAG is RUNNING, as after some failures; so what nothing waits for is not cached.
     """
-    last = options.exit_task
     label = f"{last.name}_executor"
     tasks = spec["root"]["dag"]["tasks"]
     for name in tasks.keys() - {other for task in tasks.values() for other in task.get("dependentTasks", [])}:

@@ -91,20 +91,19 @@ def connect(
 
 def _token(path: str | None, given: str | None, named: bool) -> Callable[[], str] | None:
     """What gives the token, tried once: a file, else a given one, else the pod's, which only its own server gets."""
+    place = path or POD_TOKEN
     if path:
         given = None
-    elif not given:
-        if named or not pathlib.Path(POD_TOKEN).is_file():
-            return None
-        path = POD_TOKEN
+    elif not given and (named or not pathlib.Path(POD_TOKEN).is_file()):
+        return None
 
     def read() -> str:  # each time, as Kubernetes replaces the file before the token expires
         try:
-            token = (given or pathlib.Path(path).read_text(encoding="utf-8")).strip()
+            token = (given or pathlib.Path(place).read_text(encoding="utf-8")).strip()
         except (OSError, UnicodeDecodeError):
-            raise ClientError(f"The token file {path} cannot be read.") from None
+            raise ClientError(f"The token file {place} cannot be read.") from None
         if not re.fullmatch(r"[!-~]+", token):
-            where = f"The variable {TOKEN}" if given else f"The token file {path}"
+            where = f"The variable {TOKEN}" if given else f"The token file {place}"
             raise ClientError(f"{where} does not hold a token.")
         return token
 

@@ -126,12 +126,13 @@ def upcoming(
     count: int = 5,
 ) -> list[datetime.datetime]:
     """The next times at which a schedule runs: after `now` and `start`, not after `end`. Raises CronError on none."""
-    found = []
+    found: list[datetime.datetime] = []
     last = max(now, start) if start else now
     while len(found) < count:
-        last = cron.after(last, where)
-        if last is None or (end and last > end):
+        following = cron.after(last, where)
+        if following is None or (end and following > end):
             break
+        last = following
         found.append(last)
     if not found:
         why = "before its end" if end else f"within {HORIZON} years"
@@ -208,7 +209,7 @@ def _instant(wall: datetime.datetime, where: datetime.tzinfo) -> int:
 
 
 def _offset(instant: int, where: datetime.tzinfo) -> int:
-    return int(_local(instant, where).utcoffset().total_seconds())
+    return int((_local(instant, where).utcoffset() or datetime.timedelta()).total_seconds())
 
 
 def _next_month(day: datetime.datetime) -> datetime.datetime:

@@ -19,6 +19,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from typing import Any
 
 import yaml
 
@@ -140,7 +141,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _fill(tree: object, values: Mapping[str, str]) -> object:
+def _fill(tree: Any, values: Mapping[str, str]) -> Any:
     """`tree` with the placeholders in its texts replaced. Raises KeyError or ValueError for an unknown one."""
     if isinstance(tree, dict):
         return {key: _fill(value, values) for key, value in tree.items()}

@@ -10,7 +10,7 @@ import yaml
 
 from .connection import ClientError
 
-KINDS = {
+KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "STRING": (str, "text"),
     "NUMBER_INTEGER": (int, "a whole number"),
     "NUMBER_DOUBLE": ((int, float), "a number"),

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import kfp_server_api
 
@@ -86,7 +87,7 @@ class Schedules(Session):
         """
         experiment_id = self._experiment(experiment)
         body = self._recurring_run(version, experiment_id, wanted)
-        digest = MARK.search(body.description)[1]
+        digest = _mark(body)
         before = self._recurring_runs(experiment, wanted.name)
         for one in before:
             if not _mark(one):
@@ -182,7 +183,7 @@ class Schedules(Session):
             )
         return found.experiment_id
 
-    def _create(self, create: Callable[[], object], find: Callable[[], object]) -> object:
+    def _create(self, create: Callable[[], Any], find: Callable[[], Any]) -> Any:
         """Creates something, or finds it if somebody else has created it meanwhile."""
         try:
             return create()
@@ -220,7 +221,7 @@ def reference(version: Version) -> kfp_server_api.V2beta1PipelineVersionReferenc
     )
 
 
-def first(found: list) -> object | None:
+def first(found: list) -> Any:
     return found[0] if found else None
 
 
@@ -230,7 +231,7 @@ def named(name: str) -> str:
 
 
 def _utc(moment: datetime.datetime | None) -> str | None:
-    return moment and moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
 
 
 def time_of(moment: datetime.datetime | None) -> datetime.datetime | None:

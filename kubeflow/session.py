@@ -17,6 +17,7 @@ import struct
 import urllib.parse
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import kfp_server_api
 import urllib3
@@ -98,7 +99,8 @@ class Session:
 
     def _list(self, call: Callable, field: str, count: int = 10**9, **options: object) -> list:
         """The first `count` of a list that comes in pages."""
-        found, token = [], ""
+        found: list = []
+        token = ""
         while True:
             size = min(PAGE, count)
             answer = self._call(call, page_size=size, page_token=token, **_given(options))
@@ -107,7 +109,7 @@ class Session:
                 return found[:count]
             token = answer.next_page_token
 
-    def _call(self, call: Callable, *arguments: object, **options: object) -> object:
+    def _call(self, call: Callable, *arguments: object, **options: object) -> Any:
         """A call of kfp-server-api, its errors told as ours."""
         self.server()
         try:
@@ -146,7 +148,7 @@ class Session:
             raise self._unreachable(problem, base) from None
         return answer.status, answer.data
 
-    def _metadata(self, run_id: str, method: str) -> object:
+    def _metadata(self, run_id: str, method: str) -> Any:
         """Asks ML Metadata about a run: the answer to one of its Get...ByContext methods."""
         from ml_metadata.proto import metadata_store_service_pb2 as messages
 
@@ -157,7 +159,7 @@ class Session:
         request = getattr(messages, f"{method}Request")(context_id=answer.context.id)
         return self._grpc(method, request, getattr(messages, f"{method}Response")())
 
-    def _grpc(self, method: str, request: object, answer: object) -> object:
+    def _grpc(self, method: str, request: Any, answer: Any) -> Any:
         sent = request.SerializeToString()
         status, body = self._open(
             "POST",
@@ -244,10 +246,10 @@ def _api_client(connection: Connection) -> kfp_server_api.ApiClient:
     if not connection.verify:
         found.verify_ssl = False
         warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)  # it was asked for
-    if connection.token:
+    if token := connection.token:
 
         def refresh(configuration: kfp_server_api.Configuration) -> None:
-            configuration.api_key["authorization"] = connection.token()
+            configuration.api_key["authorization"] = token()
 
         found.api_key_prefix["authorization"] = "Bearer"
         found.refresh_api_key_hook = refresh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
@@ -87,7 +87,7 @@ class Show(base_component.BaseComponent):
         labels, matrix: dotted paths of the names of the classes and of the counts, [true class][predicted class].
         """
         inputs = {"artifact": component_spec.ChannelParameter(type=artifact.type)}
-        self.SPEC_CLASS = type("ShowSpec", (ShowSpec,), {"INPUTS": inputs})
+        self.SPEC_CLASS = cast(type[ShowSpec], type("ShowSpec", (ShowSpec,), {"INPUTS": inputs}))
         super().__init__(
             self.SPEC_CLASS(
                 artifact=artifact,

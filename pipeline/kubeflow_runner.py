@@ -8,7 +8,9 @@ import os
 
 from tfx import types
 from tfx.dsl.components.base import base_node
+from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.types import standard_artifacts
+from tfx.types.channel import OutputChannel
 
 from components.evaluation_report import Report
 from core import settings as settings_module
@@ -77,9 +79,9 @@ class FolderHistory:
         """See pipeline.pipeline.History."""
         return self._model("WarmStart")
 
-    def keep(self, produced: types.BaseChannel, after: base_node.BaseNode) -> list[base_node.BaseNode]:
+    def keep(self, produced: OutputChannel, after: base_node.BaseNode) -> list[base_node.BaseNode]:
         """See pipeline.pipeline.History."""
-        name = produced.output_key
+        name = produced.output_key or ""
         if name == "pushed_model":
             return [InferenceService(produced, *self._served)] if self._served else []
         node = Record(produced, self._history(name)).with_id(f"Keep{name.capitalize()}")
@@ -184,7 +186,7 @@ def _served(settings: Settings, push: str) -> tuple[str, str] | None:
 def _task(settings: Settings, name: str) -> compiler.Task:
     """What a node needs, from the group `kubeflow` and from its own entry there."""
     group = settings.kubeflow
-    node = group.nodes.get(name) or group.nodes.get(LIKE.get(name)) or settings_module.KubeflowNode()
+    node = group.nodes.get(name) or group.nodes.get(LIKE.get(name, name)) or settings_module.KubeflowNode()
     memory = node.memory or group.memory
     retries = group.retries if node.retries is None else node.retries
     task = compiler.Task(
@@ -217,16 +219,16 @@ def _notify(options: settings_module.Kubeflow, name: str) -> compiler.ExitTask |
     url = compiler.SecretEnv(options.webhook_secret, {notify.VARIABLE: "url"})
     task = compiler.Task(cpu="100m", memory="128Mi", memory_limit="128Mi", secret_env=(url,), cache=False)
     command = ("python", "-m", notify.__name__, "--status", compiler.STATUS)
-    told = ("--run-name", compiler.RUN_NAME, "--run-id", compiler.RUN_ID, "--pipeline", name)
+    told: tuple[str, ...] = ("--run-name", compiler.RUN_NAME, "--run-id", compiler.RUN_ID, "--pipeline", name)
     told += ("--ui", options.ui) if options.ui else ()
     return compiler.ExitTask("Notify", command + told, task)
 
 
-def _parameters(pipeline: object, tuner: settings_module.Tuner) -> tuple[compiler.Parameter, ...]:
+def _parameters(pipeline: tfx_pipeline.Pipeline, tuner: settings_module.Tuner) -> tuple[compiler.Parameter, ...]:
     """What can be given with each run: but for what a search decides."""
     nodes = {node.id: node for node in pipeline.components}
     config = json.loads(nodes["Evaluator"].exec_properties["eval_config"])
-    floors = {"overall": [], "class": []}
+    floors: dict[str, list[str]] = {"overall": [], "class": []}
     for number, metric in enumerate(config["metrics_specs"][0]["metrics"]):
         for place, threshold in enumerate(metric.get("per_slice_thresholds", [])):
             kind = "class" if threshold["slicing_specs"][0].get("feature_keys") else "overall"

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
@@ -98,7 +99,9 @@ def links(store: ml_metadata.MetadataStore, run_id: str) -> list[dict[str, objec
 def resolutions(store: ml_metadata.MetadataStore, run_id: str) -> dict[int, str]:
     """The artifacts of earlier runs that the resolvers of a run found, and what they are called."""
     context = store.get_context_by_type_and_name("pipeline_run", run_id)
-    found = {}
+    found: dict[int, str] = {}
+    if context is None:
+        return found
     for execution in store.get_executions_by_context(context.id):
         node = node_of(store, execution.id)
         if node in RESOLVERS:
@@ -108,10 +111,10 @@ def resolutions(store: ml_metadata.MetadataStore, run_id: str) -> dict[int, str]
     return found
 
 
-def summarise(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, object]:
+def summarise(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, Any]:
     """The facts about a run that `review.results` makes its results of; a part that did not run is left out."""
     found = artifacts(store, run_id)
-    summary: dict[str, object] = {}
+    summary: dict[str, Any] = {}
     for key, node, output, file in (
         ("data", "ImageExampleGen", "examples", REPORT),
         ("serving_check", "ServingCheck", "blessing", RESULT),

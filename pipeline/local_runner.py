@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from core import files
 from core import settings as settings_module
@@ -23,6 +24,12 @@ from core.errors import UserError
 from core.events import emit
 from core.exit_codes import FAILURE, OK, USER_ERROR
 from core.workdir import Workdir
+
+if TYPE_CHECKING:
+    from tfx import types
+    from tfx.dsl.components.base import base_node
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+    from tfx.types.channel import OutputChannel
 
 
 def main(folder: pathlib.Path) -> int:
@@ -108,7 +115,7 @@ def run(settings: settings_module.Settings, workdir: Workdir, folder: pathlib.Pa
 class LocalHistory:
     """What earlier runs left, found by resolvers in the metadata store."""
 
-    def statistics(self, current: object) -> object:
+    def statistics(self, current: types.BaseChannel) -> base_node.BaseNode:
         """See pipeline.pipeline.History."""
         from tfx.types.standard_artifacts import ExampleStatistics
 
@@ -116,7 +123,7 @@ class LocalHistory:
 
         return _resolver("PreviousStatistics", PreviousStatisticsStrategy, current, statistics=ExampleStatistics)
 
-    def baseline(self, current: object) -> object:
+    def baseline(self, current: types.BaseChannel) -> base_node.BaseNode:
         """See pipeline.pipeline.History."""
         from tfx.types.standard_artifacts import Model, ModelBlessing
 
@@ -125,14 +132,14 @@ class LocalHistory:
         kinds = {"model": Model, "model_blessing": ModelBlessing}
         return _resolver("Baseline", PreviousBlessedModelStrategy, current, **kinds)
 
-    def report(self, current: object) -> object:
+    def report(self, current: types.BaseChannel) -> base_node.BaseNode:
         """See pipeline.pipeline.History."""
         from components.evaluation_report import Report
         from components.previous import PreviousReportStrategy
 
         return _resolver("PreviousReport", PreviousReportStrategy, current, report=Report)
 
-    def latest(self) -> object:
+    def latest(self) -> base_node.BaseNode:
         """See pipeline.pipeline.History."""
         from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
         from tfx.types.standard_artifacts import Model, ModelBlessing
@@ -140,29 +147,29 @@ class LocalHistory:
         kinds = {"model": Model, "model_blessing": ModelBlessing}
         return _resolver("WarmStart", LatestBlessedModelStrategy, None, **kinds)
 
-    def keep(self, produced: object, after: object) -> list:
+    def keep(self, produced: OutputChannel, after: base_node.BaseNode) -> list[base_node.BaseNode]:
         """See pipeline.pipeline.History."""
         return []
 
 
-def _resolver(node_id: str, strategy: type, current: object, **kinds: type) -> object:
+def _resolver(node_id: str, strategy: type, current: types.BaseChannel | None, **kinds: type) -> base_node.BaseNode:
     from tfx import types
     from tfx.dsl.components.common.resolver import Resolver
 
-    channels = {key: types.Channel(type=kind) for key, kind in kinds.items()}
+    channels: dict[str, Any] = {key: types.Channel(type=kind) for key, kind in kinds.items()}
     if current is not None:
         channels["current"] = current
     return Resolver(strategy_class=strategy, **channels).with_id(node_id)
 
 
-def _runner(run_id: str) -> object:
+def _runner(run_id: str) -> LocalDagRunner:
     """A LocalDagRunner under a run id of our own, so that the run's results can be found again."""
     from tfx.dsl.compiler import constants
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.portable import runtime_parameter_utils
 
     class Runner(LocalDagRunner):
-        def run_with_ir(self, pipeline: object, run_options: object = None) -> None:
+        def run_with_ir(self, pipeline: Any, run_options: Any = None) -> None:
             # The stock runner fills in the time of day where no id is given yet.
             runtime_parameter_utils.substitute_runtime_parameter(
                 pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
@@ -177,7 +184,8 @@ def observed() -> Iterator[None]:
     """Tells, while it lasts, of every node that LocalDagRunner launches: LocalDagRunner itself has no callbacks."""
     from tfx.orchestration.local import local_dag_runner
 
-    stock = local_dag_runner.launcher.Launcher
+    module: Any = local_dag_runner.launcher  # whose class is another one while this lasts
+    stock: Any = module.Launcher
 
     class Launcher(stock):
         executed = False
@@ -202,11 +210,11 @@ def observed() -> Iterator[None]:
             emit("node", node=node, state=state, seconds=time.monotonic() - start)
             return info
 
-    local_dag_runner.launcher.Launcher = Launcher
+    module.Launcher = Launcher
     try:
         yield
     finally:
-        local_dag_runner.launcher.Launcher = stock
+        module.Launcher = stock
 
 
 def _end_with_parent() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Protocol
+from typing import Any, Protocol
 
 import tensorflow_data_validation as tfdv
 from tfx import components as tfx_components
@@ -12,6 +12,7 @@ from tfx import types
 from tfx.dsl.components.base import base_node
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
+from tfx.types.channel import OutputChannel
 
 from components import evaluation, schemas
 from components.data_check import DataCheck
@@ -84,7 +85,7 @@ class History(Protocol):
     def latest(self) -> base_node.BaseNode:
         """A node with the output `model`: the latest blessed one, or none."""
 
-    def keep(self, produced: types.BaseChannel, after: base_node.BaseNode) -> list[base_node.BaseNode]:
+    def keep(self, produced: OutputChannel, after: base_node.BaseNode) -> list[base_node.BaseNode]:
         """Nodes that hand `produced` on, to later runs or to a server, once `after` has succeeded; maybe none."""
 
 
@@ -94,7 +95,7 @@ def create_pipeline(
     history: History,
     data_version: str,
     schema_version: str = "",
-    **options: object,
+    **options: Any,
 ) -> tfx_pipeline.Pipeline:
     """Wires the components.
 
@@ -235,6 +236,6 @@ def create_pipeline(
             push,
             *history.keep(push.outputs["pushed_model"], after=push),
         ],
-        beam_pipeline_args=settings.beam.arguments,
+        beam_pipeline_args=[*settings.beam.arguments],
         **options,
     )

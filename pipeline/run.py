@@ -19,6 +19,7 @@ from components.sources import fingerprint
 from core import files, settings
 from core.events import VARIABLE, Reader
 from core.exit_codes import FAILURE, INTERRUPTED, NOT_PUSHED, OK, USER_ERROR
+from core.settings import DEFAULT_PRESET
 from core.workdir import Workdir
 from pipeline import nodes
 from pipeline.progress import Node, Run
@@ -43,13 +44,13 @@ class Request:
     """
 
     settings: settings.Settings
-    preset: str = settings.DEFAULT_PRESET
+    preset: str = DEFAULT_PRESET
     from_node: str | None = None
     to_node: str | None = None
     fresh: bool = False
 
 
-def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], None]) -> tuple[int, dict]:
+def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], object]) -> tuple[int, dict]:
     """Runs the pipeline to its end.
 
     Args:
@@ -124,7 +125,7 @@ def write_request(request: Request, workdir: Workdir, run_id: str) -> dict:
 
 
 def follow(
-    folder: pathlib.Path, workdir: Workdir, lock: int, state: Run, show: Callable[[Run, str | None], None]
+    folder: pathlib.Path, workdir: Workdir, lock: int, state: Run, show: Callable[[Run, str | None], object]
 ) -> int:
     """Starts the worker and shows its events until it ends; returns its exit code."""
     workdir.temporary.mkdir(exist_ok=True)

@@ -122,7 +122,9 @@ def reliability(part: schema.Evaluation) -> Figure:
     bins = [one for one in part.calibration if one.count]
     confidence = np.array([one.confidence for one in bins])
     accuracy = np.array([one.accuracy for one in bins])
-    ends = np.array([statistics.wilson(one.accuracy, one.count) for one in bins]).T
+    ends = np.array(
+        [statistics.wilson(share, one.count) for share, one in zip(accuracy.tolist(), bins, strict=True)]
+    ).T
     with style():
         figure = Figure(figsize=(COLUMN, 3.9), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -232,7 +234,7 @@ def values(course: past.Course) -> list[float]:
     return [float("nan") if recall is None else recall for recall in course.recalls]
 
 
-def percent(share: float, place: int = 0) -> str:
+def percent(share: float, place: float = 0) -> str:
     """A tick on an axis of shares."""
     return f"{100 * share:.4g}%"
 

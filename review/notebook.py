@@ -95,6 +95,7 @@ class Review:
             UserError: TFMA was not told to evaluate these; names those that there are.
         """
         part = self.data.evaluation
+        rows: list[tuple]
         if features == (CLASS_NAME,):
             rows = [
                 ([row.class_name], row.count, row.recall, *row.recall_interval, None, row.baseline_recall, False)

@@ -11,6 +11,7 @@ import pathlib
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import PIL.ExifTags
@@ -68,7 +69,7 @@ class Prediction:
         """None where the true class is not known."""
         return None if self.true is None else self.true == self.top[0][0]
 
-    def record(self) -> dict[str, object]:
+    def record(self) -> dict[str, Any]:
         """For JSON."""
         name, probability = self.top[0]
         return {
@@ -196,7 +197,7 @@ class Classifier:
             raise UserError(f"{model} is not a model that this pipeline exported.")
         file = model / CLASSES
         self.class_names: list[str] | None = json.loads(file.read_text()) if file.is_file() else None
-        self._signature = None
+        self._signature: Any = None
 
     def predict(self, paths: Iterable[str], top: int) -> Iterator[Prediction | Unreadable]:
         """Classifies image files, lazily and in batches.

@@ -195,7 +195,8 @@ def run(
     Raises:
         UserError: a path does not exist, there is no image, or the model is none of ours.
     """
-    sys.stdout.reconfigure(errors="surrogateescape")  # a path need not be valid text
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path need not be valid text
     console = Console(highlight=False, markup=False, emoji=False)
     sheet, tally, unreadable = Sheet(), Tally(), []
     with progress(console) as advance:

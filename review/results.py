@@ -170,14 +170,14 @@ def trials(found: Sequence[Mapping]) -> list[dict]:
 
 def verdict(results: Mapping) -> str:
     """Why the model was pushed or not, in a sentence."""
-    state, part = results["state"], results.get("evaluation")
+    state, part = results["state"], results.get("evaluation") or {}
     if state == "pushed":
         again = " (from an earlier run)" if results["nodes"].get("Pusher", {}).get("state") == "cached" else ""
         return f"pushed{again}" + (f": all {len(part['gates'])} gates passed" if part else "")
     if state == "cleared":
         return f"cleared to be pushed: all {len(part['gates'])} gates passed, and the model serves"
     if state == "not pushed":
-        failed = [gate["words"] for gate in (part or {"gates": []})["gates"] if not gate["passed"]]
+        failed = [gate["words"] for gate in part.get("gates", []) if not gate["passed"]]
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
         if failed:
             return f"not pushed: {failed[0]}{more}"

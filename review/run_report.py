@@ -26,6 +26,10 @@ def write(workdir: Workdir, found: Mapping) -> pathlib.Path | None:
     """
     if not found.get("evaluation"):
         return None
+    return _write(workdir, found)
+
+
+def _write(workdir: Workdir, found: Mapping) -> pathlib.Path:
     from review.report import card  # slow to import, and not needed to find a report
 
     folder = workdir.run(found["run"])
@@ -38,9 +42,9 @@ def write(workdir: Workdir, found: Mapping) -> pathlib.Path | None:
 
 
 def find(workdir: Workdir, found: Mapping) -> pathlib.Path:
-    """The path of a run's report.html, which is written now if it is not there."""
+    """The path of an evaluated run's report.html, which is written now if it is not there."""
     path = workdir.run(found["run"]) / build.PAGE
-    return path if path.is_file() else write(workdir, found)
+    return path if path.is_file() else _write(workdir, found)
 
 
 def load(workdir: Workdir, found: Mapping) -> tuple[schema.Report, dict[str, bytes]]:
@@ -78,7 +82,7 @@ def gather(workdir: Workdir, found: Mapping) -> tuple[schema.Report, dict[str, b
     )
     state = found["state"] if found["state"] in ("pushed", "not pushed") else report.verdict.state
     sentence = results.verdict(found) if state == found["state"] else report.verdict.sentence
-    changes = {"run": run, "verdict": schema.Verdict(state=state, sentence=sentence)}
+    changes: dict[str, object] = {"run": run, "verdict": schema.Verdict(state=state, sentence=sentence)}
     if found.get("lineage"):
         changes["lineage"] = [schema.Artifact(**artifact) for artifact in found["lineage"]]
     return report.model_copy(update=changes), pictures

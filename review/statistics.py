@@ -76,7 +76,7 @@ def paired_interval(both: int, lost: int, gained: int, neither: int) -> Interval
         return -1.0, 1.0
     first, second = (both + lost) / count, (both + gained) / count
     margins = (both + lost) * (gained + neither) * (both + gained) * (lost + neither)
-    product = both * neither - lost * gained
+    product: float = both * neither - lost * gained
     if product > 0:  # Newcombe's correction for continuity
         product = max(product - count / 2, 0)
     correlation = ratio(product, math.sqrt(margins))

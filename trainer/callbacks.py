@@ -41,7 +41,7 @@ class Progress(keras.callbacks.Callback):
         self._epoch = epoch + 1
         self._epoch_began = self._last_event = time.monotonic()
 
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict) -> None:
         now = time.monotonic()
         if now - self._last_event < SECONDS_BETWEEN_EVENTS:
             return  # reading the loss waits for the device, so not in every step
@@ -60,7 +60,7 @@ class Progress(keras.callbacks.Callback):
             accuracy=accuracy,
         )
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
         for name in ("loss", "val_loss"):
             self._check(logs.get(name, 0.0))
 
@@ -108,7 +108,7 @@ class Records(keras.callbacks.Callback):
     def on_test_begin(self, logs: dict | None = None) -> None:
         self._trained = time.monotonic()
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
         now = time.monotonic()
         training = max(self._trained, self._began) - self._began or now - self._began
         by_class = metrics.by_class(self._class_counts.counts())

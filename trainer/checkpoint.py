@@ -11,6 +11,7 @@ import logging
 import os
 import pathlib
 import zipfile
+from typing import Any
 
 import keras
 import numpy as np
@@ -33,7 +34,7 @@ class Checkpoint:
     def save(self, history: list[dict]) -> None:
         """Replaces the saved state with the current one. `history` has one JSON-able dict for each epoch done."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {f"variable_{at}": np.asarray(variable) for at, variable in enumerate(self._variables())}
+        arrays: dict[str, Any] = {f"variable_{at}": np.asarray(each) for at, each in enumerate(self._variables())}
         partial = self._file.with_suffix(".partial")
         with open(partial, "wb") as file:
             np.savez(file, history=json.dumps(history), **arrays)

@@ -11,12 +11,14 @@ import io
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
 from core.text import plain
@@ -37,7 +39,7 @@ OTHER_FONTS = (
 def style() -> Iterator[None]:
     """How figures are drawn and saved inside of this."""
     installed = set(font_manager.get_font_names())
-    chosen = {
+    chosen: dict[Any, Any] = {
         "font.family": ["DejaVu Sans", *(name for name in OTHER_FONTS if name in installed)],
         "font.size": 8,
         "axes.titlesize": 8,
@@ -160,8 +162,8 @@ def draw_pictures(pictures: Sequence[tuple[np.ndarray, str, str, float]], column
     rows = math.ceil(len(pictures) / columns)
     side = COLUMN / 4
     with style():
-        figure = Figure(figsize=(columns * side, rows * (side + 0.12)), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+        layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+        figure = Figure(figsize=(columns * side, rows * (side + 0.12)), layout=layout)
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
         for cell in cells:
             cell.axis("off")

@@ -76,7 +76,7 @@ def recipe(config: Mapping[str, Mapping], found: Mapping[str, object]) -> tuple[
         found: "model.NAME" or "training.NAME" -> value; other keys, which are Keras Tuner's own, are ignored.
     """
     groups = {"model": Model, "training": Training}
-    changes = {name: {} for name in groups}
+    changes: dict[str, dict[str, object]] = {name: {} for name in groups}
     for key, value in found.items():
         group, _, name = key.partition(".")
         if group in groups:

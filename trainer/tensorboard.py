@@ -112,7 +112,7 @@ def write_validation(
     """
     classes = len(summary.class_names)
     confusion = np.zeros([classes, classes], np.int64)
-    samples = []
+    samples: list[tuple[np.ndarray, int, np.ndarray]] = []
     # Some of every batch, because examples from folders come class by class.
     share = math.ceil(SAMPLES / max(1, int(dataset.cardinality())))
     for images, labels in dataset:
@@ -132,6 +132,6 @@ def write_validation(
             _write(step, Value(tag=f"validation/{name}", image=Summary.Image(encoded_image_string=png)))
 
 
-def _write(step: int, *values: Value) -> None:
+def _write(step: int, *values: tf.compat.v1.Summary.Value) -> None:
     """Writes to the default writer."""
     tf.summary.experimental.write_raw_pb(Summary(value=values).SerializeToString(), step)

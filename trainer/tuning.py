@@ -174,7 +174,7 @@ class Search(base_tuner.BaseTuner):
         return [trial.score for trial in self.oracle.trials.values() if trial.status == done]
 
 
-class KnownFirst:
+class KnownFirst(keras_tuner.Oracle):
     """Makes the first trial of an oracle, which this class goes before, one with known values."""
 
     def __init__(self, known: Mapping[str, object], **options: object) -> None:
@@ -214,7 +214,7 @@ def oracle(settings: Tuner, seed: int, known: Mapping[str, object]) -> keras_tun
         "objective": OBJECTIVE,
         "hyperparameters": space(settings),
         "seed": seed + 1,  # 0 would be another one each time
-        "max_consecutive_failed_trials": settings.trials + 1,  # a wide space may hold many that diverge
+        "max_consecutive_failed_trials": (settings.trials or 0) + 1,  # a wide space may hold many that diverge
     }
     if settings.algorithm == "hyperband":
         made = Hyperband(max_epochs=settings.epochs, hyperband_iterations=None, **options)

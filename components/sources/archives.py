@@ -125,8 +125,8 @@ def _unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
         with tarfile.open(path) as archive:
             for member in archive:
                 name = pathlib.PurePosixPath(member.name).name
-                if member.isfile() and name in wanted:
-                    with archive.extractfile(member) as packed, open(folder / name, "wb") as unpacked:
+                if member.isfile() and name in wanted and (packed := archive.extractfile(member)):
+                    with packed, open(folder / name, "wb") as unpacked:
                         shutil.copyfileobj(packed, unpacked)
     except (tarfile.TarError, OSError, EOFError) as problem:
         raise UserError(f"{path} is not a complete tar archive ({problem}): get it again.") from None

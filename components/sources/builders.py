@@ -10,6 +10,7 @@ import re
 import threading
 import urllib.parse
 from collections.abc import Iterator
+from typing import Any
 
 import requests
 import tensorflow as tf
@@ -222,7 +223,7 @@ def _further(builder: tfds.core.DatasetBuilder, wanted: tuple[str, ...]) -> tupl
     return wanted
 
 
-def _words(feature: tfds.features.FeatureConnector, value: object) -> str:
+def _words(feature: tfds.features.FeatureConnector, value: Any) -> str:
     """The value of a feature as text; of a class label its name."""
     if isinstance(feature, tfds.features.ClassLabel):
         return feature.int2str(int(value))

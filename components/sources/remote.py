@@ -26,9 +26,9 @@ def find(uri: str, newest_spans: int = 0) -> list[object_store.Object]:
         raise UserError(str(problem)) from None
     if not found:
         raise UserError(f"The data source {uri} does not exist: no object and no folder has that name.")
-    spans = {name: int(SPAN.match(name)[1]) for one in found if SPAN.match(name := one.name.split("/")[0])}
+    spans = {name: int(span[1]) for one in found if (span := SPAN.match(name := one.name.split("/")[0]))}
     if newest_spans and spans:
-        wanted = set(sorted(spans, key=spans.get)[-newest_spans:])
+        wanted = set(sorted(spans, key=spans.__getitem__)[-newest_spans:])
         found = [one for one in found if one.name.split("/")[0] in wanted]
     return found
 

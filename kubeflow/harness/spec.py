@@ -17,7 +17,7 @@ from . import cel
 
 ARGO_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
 RETRY = ("maxRetryCount", "backoffDuration", "backoffFactor", "backoffMaxDuration")
-KINDS = {
+KINDS: dict[str, type | tuple[type, ...]] = {
     "STRING": str,
     "NUMBER_INTEGER": (int, float),
     "NUMBER_DOUBLE": (int, float),

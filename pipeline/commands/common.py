@@ -36,7 +36,8 @@ class Commands(click.Group):
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands with the whole first sentence of each: click's own cuts it off at the line's end."""
-        found = [(name, self.get_command(context, name)) for name in self.list_commands(context)]
+        names = self.list_commands(context)
+        found = [(name, command) for name in names if (command := self.get_command(context, name))]
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.get_short_help_str(limit=1000)) for name, command in found])
 

@@ -76,7 +76,7 @@ def submit(
     pipeline_root: str | None,
     service_account: str | None,
     values: tuple[str, ...],
-    **source: object,
+    **source: typing.Any,
 ) -> None:
     """Upload the pipeline if it has changed, and run it once."""
     import datetime
@@ -130,7 +130,7 @@ def schedule(
     pipeline_root: str | None,
     service_account: str | None,
     values: tuple[str, ...],
-    **source: object,
+    **source: typing.Any,
 ) -> None:
     """Run the pipeline again and again; calling it again changes the schedule, or nothing.
 

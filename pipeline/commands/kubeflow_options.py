@@ -34,7 +34,7 @@ def connection_options(command: Callable) -> Callable:
     ]
 
     @functools.wraps(command)
-    def connected(**arguments: object) -> object:
+    def connected(**arguments: typing.Any) -> object:
         from kubeflow import client, connection
 
         named = {key: arguments.pop(key) for key in ("host", "ui", "namespace", "token_file", "ca_file")}
@@ -110,7 +110,7 @@ def read_parameters(package: kfp.Package, values: tuple[str, ...]) -> dict[str, 
     """The values of `--param`: text as it is, numbers read as JSON (YAML takes 1e-3 for text), the rest as YAML."""
     import yaml
 
-    found = {}
+    found: dict[str, object] = {}
     for text in values:
         name, equals, value = text.partition("=")
         if not equals:

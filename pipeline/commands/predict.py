@@ -36,7 +36,7 @@ def command(images: tuple[str, ...], top: int, html: str | None, model: str | No
     from review import predict_output
 
     unreadable, page = predict_output.run(images, chosen, top, form, bool(html))
-    if html:
+    if html and page is not None:
         write(html, page)
         click.echo(f"Pictures: {html}", err=form != "table")
     for file in unreadable:

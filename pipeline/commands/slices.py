@@ -25,7 +25,9 @@ def command(workdir: str, run_id: str | None, other_id: str | None, names: str |
     asked = [name.strip() for name in names.split(",")] if names else ["class_name"]
     chosen = None if asked == ["class_name"] else compare.find_slices(part, asked)
     features = chosen["features"] if chosen else asked
-    other, how, changes = None, [], None
+    other: dict | None = None
+    how: list[str] = []
+    changes: dict[tuple[str, ...], compare.Change] | None = None
     if other_id:
         other = Workdir(workdir).find(other_id, evaluated=True)
         pairs, how = compare.meet(other, found)
@@ -44,9 +46,10 @@ def command(workdir: str, run_id: str | None, other_id: str | None, names: str |
         if chosen
         else [{**row, "auc": row.get("auc")} for row in part["classes"]]
     )
-    for row in rows if other else []:
-        change = changes.get(tuple(row["values"]) if chosen else (row["class_name"],))
-        row["compared"] = change.record() if change else None
+    if changes is not None:
+        for row in rows:
+            change = changes.get(tuple(row["values"]) if chosen else (row["class_name"],))
+            row["compared"] = change.record() if change else None
     keys = ("count", "accuracy", "accuracy_interval", "loss", "top_3_accuracy", "macro_f1", "calibration_error")
     record = {"run": found["run"], "overall": {key: part.get(key) for key in keys}}
     if other:

@@ -42,7 +42,9 @@ def choose(table: pandas.DataFrame, worst_first: Sequence[str]) -> list[tuple[in
     Returns:
         (row of the table, kind), by class in the order given; mistakes first, the most confident ones before others.
     """
-    (mistakes, borderline, right), of_pair = next(share for most, *share in SHARES if len(worst_first) <= most)
+    (mistakes, borderline, right), of_pair = next(
+        (of_class, of_pair) for most, of_class, of_pair in SHARES if len(worst_first) <= most
+    )
     table = table.assign(row=range(len(table)), wrong=table["label"] != table["predicted"])
     by_class = dict(list(table.groupby("class_name", sort=False)))
     kinds: dict[int, str] = {}

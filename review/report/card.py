@@ -183,10 +183,14 @@ def _training_data(report: schema.Report) -> list[Block]:
 
 def _analyses(report: schema.Report) -> list[Block]:
     part = report.evaluation
-    blocks = [_overall(part), _classes(report), *(_slices(one, part.smallest_slice) for one in part.slices)]
+    blocks: list[Block] = [
+        _overall(part),
+        _classes(report),
+        *(_slices(one, part.smallest_slice) for one in part.slices),
+    ]
     if confusions := _confusions(part):
         share = [(true, taken, f"{n:,}", f"{of:,}", web.percent(n / of)) for n, true, taken, of in confusions]
-        columns = ("true class", "taken for", "examples", "of", "share")
+        columns: tuple[str, ...] = ("true class", "taken for", "examples", "of", "share")
         blocks.append(Table("Most frequent mistakes", columns, share[:SOME], texts=(0, 1)))
     if bins := [bin for bin in part.calibration if bin.count]:
         rows = [
@@ -334,8 +338,8 @@ def _weakest(part: schema.Evaluation) -> list[Words]:
     worst, *others = part.classes
     taken = ""
     if worst.mostly_taken_for:
-        count = f"{worst.mostly_taken_for_count:,} of {worst.count:,}"
-        taken = f", most often taken for {worst.mostly_taken_for} ({count})"
+        share = f"{worst.mostly_taken_for_count:,} of {worst.count:,}"
+        taken = f", most often taken for {worst.mostly_taken_for} ({share})"
     close = sum(row.recall_interval[0] <= worst.recall_interval[1] for row in others)
     which = f"that of {close} other class" if close == 1 else f"those of {close:,} other classes"
     overlap = f" Its interval overlaps with {which}."
@@ -366,7 +370,7 @@ def _too_few(report: schema.Report) -> list[Words]:
         )
     trained = (report.data.counts.get("train") if report.data else None) or {}
     if trained:
-        few, many = min(trained, key=trained.get), max(trained, key=trained.get)
+        few, many = min(trained, key=trained.__getitem__), max(trained, key=trained.__getitem__)
         if trained[many] >= 2 * trained[few]:
             found.append(f"Uneven training data: {trained[few]:,} examples of {few}, {trained[many]:,} of {many}.")
     return found
@@ -374,10 +378,10 @@ def _too_few(report: schema.Report) -> list[Words]:
 
 def _calibration(part: schema.Evaluation) -> str | None:
     """Whether its probabilities can be taken at their word."""
-    bins = [bin for bin in part.calibration if bin.count and bin.confidence is not None]
+    bins = [(bin.count, bin.confidence) for bin in part.calibration if bin.count and bin.confidence is not None]
     if not bins:
         return None
-    confidence = sum(bin.count * bin.confidence for bin in bins) / sum(bin.count for bin in bins)
+    confidence = sum(count * mean for count, mean in bins) / sum(count for count, _ in bins)
     low, high = part.accuracy_interval
     numbers = (
         f"its answers have a mean probability of {web.percent(confidence)}, and {web.percent(part.accuracy)} "
@@ -437,7 +441,7 @@ printf '{{"instances": [{{"b64": "%s"}}]}}' "$(base64 < picture.png | tr -d '\\n
         blocks += [Paragraph("With TensorFlow Serving:"), Listing("sh", server)]
         ask = "and ask it over REST; the answer has one object for each image in "
         blocks += [Paragraph((ask, Code("predictions"), ":")), Listing("sh", curl)]
-    keras = [
+    keras: list[str | Code] = [
         "The Keras model, from uint8 [batch, height, width, 3] to logits, lies in ",
         Code("assets.extra/model.keras"),
         " of the same folder",
@@ -471,7 +475,7 @@ def _range(counts: Mapping[str, int]) -> str:
     """E.g. "20 (ibis) to 500 (cat)"."""
     if not counts:
         return web.NONE
-    few, many = min(counts, key=counts.get), max(counts, key=counts.get)
+    few, many = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if counts[few] == counts[many]:
         return f"{counts[few]:,}"
     return f"{counts[few]:,} ({few}) to {counts[many]:,} ({many})"

@@ -80,7 +80,7 @@ def lines(
     _add(svg, "line", "axis", x1=LEFT, x2=right, y1=bottom, y2=bottom)
     _add(svg, "text", "", x_name, x=(LEFT + right) / 2, y=HEIGHT - 5, text_anchor="middle")
 
-    legend = LEFT
+    legend: float = LEFT
     for number, line in enumerate(drawn, 1):
         style = f"s{number}"
         dash = " dash" if number % 2 == 0 else ""
@@ -94,7 +94,7 @@ def lines(
             _add(svg, "polygon", f"band {style}", points=" ".join(upper + lower[::-1]))
         for run in _runs(line.values):
             if len(run) > 1:
-                points = " ".join(f"{across(n):.1f},{up(line.values[n]):.1f}" for n in run)
+                points = " ".join(f"{across(n):.1f},{up(value):.1f}" for n, value in run)
                 _add(svg, "polyline", f"line {style}{dash}", points=points)
         for n, value in enumerate(line.values):
             if value is None:
@@ -203,7 +203,7 @@ def spark(label: str, values: Sequence[float | None], width: int = 84, height: i
 
     for run in _runs(values):
         if len(run) > 1:
-            points = " ".join(f"{across(n):.1f},{up(values[n]):.1f}" for n in run)
+            points = " ".join(f"{across(n):.1f},{up(value):.1f}" for n, value in run)
             _add(svg, "polyline", "line s1", points=points)
     if values[-1] is not None:
         _add(svg, "circle", "dot s1", cx=across(len(values) - 1), cy=up(values[-1]), r=2.5)
@@ -262,12 +262,12 @@ def _ticks(low: float, high: float, least: float | None, most: float | None) -> 
     return ticks
 
 
-def _runs(values: Sequence[float | None]) -> list[list[int]]:
-    """The places of values without a gap between them."""
-    found: list[list[int]] = [[]]
+def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
+    """The values, each with its place, that have no gap between them."""
+    found: list[list[tuple[int, float]]] = [[]]
     for place, value in enumerate(values):
         if value is not None:
-            found[-1].append(place)
+            found[-1].append((place, value))
         elif found[-1]:
             found.append([])
     return [run for run in found if run]

@@ -129,6 +129,7 @@ def _context(
     if len(shown) > FULL_MATRIX:
         shown = [row.class_name for row in part.classes[:WORST]]
     answers = sum(b.count for b in part.calibration) or 1
+    gap = sum(b.count * ((b.confidence or 0.0) - (b.accuracy or 0.0)) for b in part.calibration)  # no count: 0
     nodes = [
         (
             node.name,
@@ -160,7 +161,7 @@ def _context(
         "command": _command(report),
         "yaml": _yaml,
         "setting": setting,
-        "calibration_gap": sum(b.count * (b.confidence - b.accuracy) for b in part.calibration if b.count) / answers,
+        "calibration_gap": gap / answers,
         "percent_0": lambda share: web.percent(share, 0),
         "nodes": nodes,
         "node_words": [f"{name} {note}" for name, _, note in nodes],
@@ -222,7 +223,7 @@ def _matrix(
     for true in shown:
         found = pairs.get(true, {})
         total = sum(pair.count for pair in found.values())
-        cells = []
+        cells: list[tuple[Cell, str | None, str]] = []
         for predicted in shown:
             pair = found.get(predicted)
             cells.append((_root_cell(pair.count if pair else 0, total), predicted, pair.href if pair else ""))
