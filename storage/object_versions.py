@@ -19,8 +19,10 @@ from collections.abc import Mapping
 
 from tfx.dsl.io.filesystem import NotFoundError
 
-from . import filesystem  # noqa: F401  lets fileio read what is found here
-from . import object_store
+from . import (
+    filesystem,  # noqa: F401  lets fileio read what is found here
+    object_store,
+)
 
 DAY = 86_400  # seconds after which a push that has not ended counts as dead
 LAST = "saved_model.pb"  # servers take a folder with this file for a model, so it comes after all others
