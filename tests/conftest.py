@@ -27,6 +27,7 @@ LONGEST = (
     "trainer/test_backends.py",
     "trainer/test_training.py",
     "trainer/test_multiworker.py",
+    "trainer/test_tuning.py",
     "benchmarks/test_benchmarks.py",
 )
 

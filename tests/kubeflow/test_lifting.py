@@ -77,6 +77,7 @@ def test_storage_imports_nothing_of_this_project_nor_itself_by_name(path):
     assert imported(path) == set()
 
 
+@pytest.mark.slow
 def test_the_layer_runs_under_another_name_and_without_storage(tmp_path):
     lift(tmp_path, "kubeflow")
     # What finds earlier versions needs storage; the rest of the little project does not.

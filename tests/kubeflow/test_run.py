@@ -64,6 +64,7 @@ def test_what_kfp_would_show_is_one_file_of_its_type(tiny, cluster):
     assert cluster.path(page["uri"]).is_file()
 
 
+@pytest.mark.slow
 def test_tfxs_entrypoint_fails_on_an_input_without_a_type(tiny, text, cluster):
     spec = yaml.safe_load(text)
     container = spec["deploymentSpec"]["executors"]["Judge_executor"]["container"]
@@ -74,6 +75,7 @@ def test_tfxs_entrypoint_fails_on_an_input_without_a_type(tiny, text, cluster):
     assert "cannot access local variable 'title'" in run.tasks["Judge"].log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("publish_logs", "problem"),
     [(True, "Could not import system.Artifact"), (False, "File system scheme 'minio' not implemented")],

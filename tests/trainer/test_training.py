@@ -223,6 +223,7 @@ def test_every_epoch_knows_its_classes(trained, data):
             assert set(event) == {"time", "kind", "epochs", *plain}
 
 
+@pytest.mark.slow
 def test_two_devices_count_every_validation_image_once(data, tmp_path):
     child = textwrap.dedent(
         f"""
