@@ -19,10 +19,10 @@ GIBIBYTES = 3  # that a worker may come to need; TensorFlow alone takes one
 LONGEST = (
     "pipeline/test_kubeflow_run.py",
     "pipeline/test_object_store_run.py",
+    "kubeflow/test_run.py",
     "pipeline/test_beam_workers.py",
     "pipeline/test_pipeline.py",
     "pipeline/test_cli.py",
-    "kubeflow/test_run.py",
     "components/test_data_check.py",
     "trainer/test_backends.py",
     "trainer/test_training.py",
@@ -56,6 +56,15 @@ def model(tmp_path):
     (folder / "saved_model.pb").write_bytes(b"graph")
     (folder / "variables" / "variables.index").write_bytes(b"weights")
     return folder
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A folder with the files of statistics, as far as keeping them goes."""
+    folder = tmp_path / "made" / "Split-train"
+    folder.mkdir(parents=True)
+    (folder / "stats.pb").write_text("one")
+    return folder.parent
 
 
 @pytest.fixture

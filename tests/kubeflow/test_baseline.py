@@ -2,7 +2,6 @@
 
 import os
 
-import pytest
 from tfx.types.standard_artifacts import ExampleStatistics, Model
 
 from kubeflow import baseline
@@ -22,14 +21,6 @@ def latest(kind, history, path, under=""):
     os.makedirs(path)
     baseline.LatestExecutor().Do({}, {"found": [found]}, {"history": str(history), "under": under})
     return found
-
-
-@pytest.fixture
-def made(tmp_path):
-    folder = tmp_path / "made" / "Split-train"
-    folder.mkdir(parents=True)
-    (folder / "stats.pb").write_text("one")
-    return folder.parent
 
 
 def test_there_is_nothing_at_first(tmp_path):

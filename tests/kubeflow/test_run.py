@@ -12,6 +12,7 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 from kubeflow import compiler
 from kubeflow.harness import Cluster
 
+pytestmark = pytest.mark.slow
 SUPPORT = str(pathlib.Path(kubeflow_project.__file__).parent)
 
 
@@ -64,7 +65,6 @@ def test_what_kfp_would_show_is_one_file_of_its_type(tiny, cluster):
     assert cluster.path(page["uri"]).is_file()
 
 
-@pytest.mark.slow
 def test_tfxs_entrypoint_fails_on_an_input_without_a_type(tiny, text, cluster):
     spec = yaml.safe_load(text)
     container = spec["deploymentSpec"]["executors"]["Judge_executor"]["container"]
@@ -75,7 +75,6 @@ def test_tfxs_entrypoint_fails_on_an_input_without_a_type(tiny, text, cluster):
     assert "cannot access local variable 'title'" in run.tasks["Judge"].log
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("publish_logs", "problem"),
     [(True, "Could not import system.Artifact"), (False, "File system scheme 'minio' not implemented")],
@@ -90,7 +89,6 @@ def test_what_tfx_compiles_fails_in_the_first_task(publish_logs, problem, tmp_pa
     assert problem in run.tasks["Write"].log
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "state"), [(2, "succeeded"), (5, "skipped")])
 def test_conditions_of_tfx_are_kept(cluster, limit, state):
     run = cluster.run(compiler.compile(kubeflow_project.conditional(limit), compiler.Options("image")))
@@ -116,7 +114,6 @@ def penguins(tmp_path_factory):
     return found
 
 
-@pytest.mark.slow
 def test_a_file_based_example_gen_takes_the_newest_span(penguins):
     for number, name in enumerate(("first", "second"), 1):
         examples = penguins[name].tasks["CsvExampleGen"].outputs["examples"]
@@ -125,7 +122,6 @@ def test_a_file_based_example_gen_takes_the_newest_span(penguins):
         assert all(gzip.decompress(file.read_bytes()) for file in records)
 
 
-@pytest.mark.slow
 def test_a_project_of_tfxs_own_components_runs_without_and_with_a_baseline(penguins):
     blessings = [penguins[name].tasks["Evaluator"].outputs["blessing"]["metadata"] for name in ("first", "second")]
     assert [blessing["blessed"] for blessing in blessings] == [1, 1]
@@ -135,7 +131,6 @@ def test_a_project_of_tfxs_own_components_runs_without_and_with_a_baseline(pengu
     assert schemas == ["succeeded", "succeeded"]  # of other statistics
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("cache", [True, False])
 def test_changed_data_under_the_same_path_are_seen_without_the_cache_alone(tmp_path, cache):
     cluster = Cluster(tmp_path / "cluster", environment={"PYTHONPATH": SUPPORT})

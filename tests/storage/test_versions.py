@@ -19,14 +19,6 @@ from storage import (
 SERVING = "s3://bucket/serving/pets"
 
 
-@pytest.fixture
-def made(tmp_path):
-    folder = tmp_path / "made" / "Split-train"
-    folder.mkdir(parents=True)
-    (folder / "stats.pb").write_text("one")
-    return folder.parent
-
-
 def test_the_same_is_not_recorded_twice(tmp_path, made):
     history = str(tmp_path / "history")
     for _ in range(2):

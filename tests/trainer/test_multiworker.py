@@ -85,6 +85,7 @@ def load(folder):
     return network
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_process_with_the_same_global_batch(trained):
     (one, two), (((alone, _),), ((chief, _), _)), _ = trained
     for ours, theirs in zip(chief, alone, strict=True):
@@ -104,6 +105,7 @@ def test_two_workers_train_as_one_process_with_the_same_global_batch(trained):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=toy_training.SAME, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_workers_validate_every_image_once(trained):
     (_, two), (_, ((records, _), (others, _))), data = trained
     timed = ("seconds", "images_per_second")
@@ -122,6 +124,7 @@ def test_the_workers_validate_every_image_once(trained):
     assert np.mean(records[-1]["val_recall"]) == pytest.approx(np.mean(right))  # 14 of each class
 
 
+@pytest.mark.slow
 def test_only_the_chief_writes(trained):
     (one, two), _, _ = trained
     kinds = [
@@ -133,6 +136,7 @@ def test_only_the_chief_writes(trained):
     assert len(json.loads((two / "run/history.json").read_text())["epochs"]) == RECIPE.epochs
 
 
+@pytest.mark.slow
 def test_what_several_workers_cannot_do_is_refused(trained):
     _, (((_, alone),), workers), _ = trained
     assert alone == []
