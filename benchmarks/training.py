@@ -96,7 +96,7 @@ def train(chosen: settings.Settings, data: arrays.Arrays, seed: int, test: bool)
         learner = recipe.learner(network, training, steps, jit, steps_per_call)
     images = steps * batch_size
     records: list[dict] = []
-    kept = callbacks.Records(None, training.epochs, images, records, learner.class_counts)
+    kept = callbacks.Records(None, images, records, learner.class_counts)
     learner.fit(
         data.train.images[:images],  # whole batches only, so that nothing is compiled twice
         data.train.labels[:images],

@@ -22,10 +22,9 @@ class Diverged(UserError):
 
 
 class Progress(keras.callbacks.Callback):
-    """Emits "training" events while an epoch runs and an "epoch" event at its end, and stops at a loss of NaN.
+    """Emits "training" events while an epoch runs, and stops at a loss of NaN.
 
     "training": epoch (from 1), epochs, step, steps, images_per_second, loss, accuracy.
-    "epoch": epochs, and the numbers of the epoch's record, see `Records`, without its lists.
 
     Raises:
         Diverged: the loss is not a number; raised before anything of that epoch is saved.
@@ -83,7 +82,6 @@ class Records(keras.callbacks.Callback):
     def __init__(
         self,
         file: pathlib.Path | None,
-        epochs: int,
         images_per_epoch: int,
         records: list[dict],
         class_counts: metrics.ClassCounts,
@@ -91,14 +89,13 @@ class Records(keras.callbacks.Callback):
         """
         Args:
             file: the JSON file, {"epochs": [record, ...]}; None: none.
-            epochs: how many there will be.
             images_per_epoch: training images that an epoch sees.
             records: of the epochs before this process; extended in place.
             class_counts: of the latest validation.
         """
         super().__init__()
         self.records = records
-        self._file, self._epochs, self._images, self._class_counts = file, epochs, images_per_epoch, class_counts
+        self._file, self._images, self._class_counts = file, images_per_epoch, class_counts
         self._began = self._trained = 0.0
         self._write()
 
@@ -122,7 +119,6 @@ class Records(keras.callbacks.Callback):
         }
         self.records.append(numbers | {f"val_{name}": values for name, values in by_class.items()})
         self._write()
-        events.emit("epoch", epochs=self._epochs, **numbers)  # with 1,000 classes the lists would be too long a line
 
     def _write(self) -> None:
         if self._file is None:
@@ -140,3 +136,19 @@ class Save(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._checkpoint.save(self._records)
+
+
+class Announce(keras.callbacks.Callback):
+    """Emits an "epoch" event when all else of an epoch is done: an epoch that was told of is never trained again.
+
+    "epoch": epochs, and the numbers of the epoch's record, see `Records`, without its lists.
+    """
+
+    def __init__(self, epochs: int, records: list[dict]) -> None:
+        super().__init__()
+        self._epochs, self._records = epochs, records
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        # With 1,000 classes the lists would be too long a line.
+        numbers = {name: value for name, value in self._records[-1].items() if not isinstance(value, list)}
+        events.emit("epoch", epochs=self._epochs, **numbers)

@@ -79,12 +79,13 @@ def train(
     history = run_dir / "history.json" if hardware.is_chief() else None
     beside = [
         callbacks.Progress(epochs, plan.steps, plan.batch_size),  # first: it stops at NaN
-        callbacks.Records(history, epochs, plan.steps * plan.batch_size, records, learner.class_counts),
+        callbacks.Records(history, plan.steps * plan.batch_size, records, learner.class_counts),
     ]
     if hardware.is_chief():
         beside.append(tensorboard.Scalars(run_dir, records, summary))
         if checkpoint:
             beside.append(callbacks.Save(checkpoint, records))
+    beside.append(callbacks.Announce(epochs, records))  # last: what it tells is kept
     if len(records) < epochs:
         learner.fit(
             hardware.share_batches(

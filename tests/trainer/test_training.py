@@ -400,6 +400,19 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(data, tmp_path):
         assert [r[name] for r in records] == pytest.approx([r[name] for r in expected], abs=SAME)
 
 
+def test_an_epoch_is_told_of_when_it_is_saved(data, tmp_path, monkeypatch):
+    saved = []
+
+    def emit(kind, **fields):
+        if kind == "epoch":
+            with np.load(tmp_path / "checkpoint" / "state.npz") as state:
+                saved.append((fields["epoch"], len(json.loads(str(state["history"])))))
+
+    monkeypatch.setattr("trainer.callbacks.events.emit", emit)
+    training.train(MODEL, recipe(epochs=2), SUMMARY, *data, tmp_path / "run", tmp_path / "checkpoint")
+    assert saved == [(1, 1), (2, 2)]
+
+
 def test_a_checkpoint_survives_a_kill_while_it_is_written(tmp_path, monkeypatch):
     network = model.build(MODEL, 2, SIZE)
     network.compile("sgd", "mse")
