@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pathlib
 
 from core import settings
+from core.walk import walk
 
 
 def data(wanted: settings.Data) -> str:
     """Of the data that `wanted.source` names: of its files' names, sizes and times, without reading them.
 
-    Of objects: of their names, sizes and ETags. Raises UserError if they cannot be listed.
+    Of objects: of their names, sizes and ETags. Raises UserError if they cannot be listed, or a folder not be read.
     """
     if wanted.version != "auto":
         return wanted.version
@@ -28,12 +28,11 @@ def data(wanted: settings.Data) -> str:
 def _files(path: pathlib.Path) -> str:
     digest = hashlib.sha256()
     if path.is_file():
-        digest.update(_file(path.stat(), path.name))
-    for folder, folders, files in os.walk(path):
-        folders.sort()
-        for name in sorted(files):
-            file = os.path.join(folder, name)
-            digest.update(_file(os.stat(file), os.path.relpath(file, path)))
+        status = path.stat()
+        digest.update(_line(path.name, status.st_size, status.st_mtime_ns))
+    elif path.is_dir():
+        for entry in walk(path):
+            digest.update(_line(entry.path, entry.size, entry.modified, entry.problem))
     return digest.hexdigest()[:16]
 
 
@@ -42,9 +41,9 @@ def _objects(wanted: settings.Data) -> str:
 
     digest = hashlib.sha256()
     for one in remote.find(wanted.source, wanted.newest_spans):
-        digest.update(f"{one.name}\0{one.size}\0{one.etag}\n".encode())
+        digest.update(_line(one.name, one.size, one.etag))
     return digest.hexdigest()[:16]
 
 
-def _file(status: os.stat_result, name: str) -> bytes:
-    return f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode()
+def _line(*facts: object) -> bytes:
+    return "\0".join(map(str, facts)).encode("utf-8", "surrogateescape") + b"\n"

@@ -1,6 +1,7 @@
 """The fingerprint of data changes when, and only when, the data do."""
 
 import os
+import shutil
 
 import pytest
 from image_data import write_folder
@@ -22,6 +23,22 @@ def test_a_folder_of_images(tmp_path):
     renamed = fingerprint.data(data)
     file.with_name("renamed.png").unlink()
     assert len({before, touched, renamed, fingerprint.data(data)}) == 4
+
+
+def test_what_links_lead_to_counts(tmp_path):
+    root = write_folder(tmp_path / "pets")
+    data = Data(source=str(root))
+    (root / "train" / "cat").rename(tmp_path / "cats")
+    (root / "train" / "cat").symlink_to(tmp_path / "cats")
+    (root / "train" / "cat" / "back").symlink_to(root)
+    seen = [fingerprint.data(data)]
+    shutil.copy(tmp_path / "cats" / "000.png", tmp_path / "cats" / "new.png")
+    seen.append(fingerprint.data(data))
+    (root / "train" / "dog" / "gone.png").symlink_to("/nowhere/1.png")
+    seen.append(fingerprint.data(data))
+    os.rename(tmp_path / "cats" / "new.png", os.fsencode(tmp_path / "cats") + b"/\xb1\xed.png")
+    seen.append(fingerprint.data(data))
+    assert len(set(seen)) == 4
 
 
 def test_a_version_of_the_users_own_is_taken_as_it_is(tmp_path):

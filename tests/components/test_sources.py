@@ -139,8 +139,52 @@ def test_other_files_are_counted_not_silently_lost(image_folder, scratch):
     (image_folder / "train" / "cat" / "notes.txt").write_text("")
     (image_folder / "train" / "cat" / ".DS_Store").write_text("")
     source, records = read(image_folder, scratch)
-    assert source.ignored() == {"not an image file (.txt)": 1}
+    assert source.ignored() == {"hidden": 1, "not an image file (.txt)": 1}
     assert len(records) == 52
+
+
+def test_everything_below_a_folder_is_used_bad_or_ignored(image_folder, tmp_path, scratch):
+    picture_file = image_folder / "train" / "cat" / "000.png"
+    for name in (
+        "train/cat/more/deep/1.png", "train/cat/more/.2.png", "train/.cache/3.png", "train/loose.png", "top.png",
+        "val/cat/4.png", "train/cat/5.heic", "train/dog/6.WEBP", "__MACOSX/train/cat/7.png",
+    ):  # fmt: skip
+        (image_folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture_file, image_folder / name)
+    (image_folder / "train" / "cat" / "gone.png").symlink_to("/nowhere/gone.png")
+    (image_folder / "train" / "cat" / "circle.png").symlink_to("circle.png")
+    (image_folder / "train" / "cat" / "back").symlink_to(image_folder)
+    os.mkfifo(image_folder / "train" / "cat" / "pipe.png")
+    source, records = read(image_folder, scratch)
+    used = {record.id for record in records if isinstance(record, Record)}
+    bad = {record.where: record.why for record in records if isinstance(record, BadRecord)}
+    assert {"train/cat/more/deep/1.png", "train/dog/6.WEBP"} < used
+    assert len(used) == 54
+    assert bad == {
+        "train/cat/circle.png": "a link to circle.png, which is not there",
+        "train/cat/gone.png": "a link to /nowhere/gone.png, which is not there",
+        "train/cat/pipe.png": "no regular file",
+    }
+    assert source.ignored() == {
+        "hidden": 2,
+        "directly in train/, in no class folder": 1,
+        "outside train/ and test/": 3,
+        "not an image file (.heic)": 1,
+        "not an image file (no suffix)": 1,  # the link back
+    }
+    there = sum(len(files) for _, _, files in os.walk(image_folder)) + 1
+    assert len(used) + len(bad) + sum(source.ignored().values()) == there
+
+
+def test_names_that_are_no_utf_8_and_names_that_look_alike(image_folder, scratch):
+    foreign = os.fsencode(image_folder) + b"/train/cat/\xb1\xed.png"
+    os.rename(image_folder / "train" / "cat" / "000.png", foreign)
+    os.rename(image_folder / "train" / "dog", image_folder / "train" / "Ka\u0308se")
+    os.rename(image_folder / "test" / "dog", image_folder / "test" / "K\u00e4se")
+    source, records = read(image_folder, scratch)
+    assert source.class_names == ("K\u00e4se", "cat")
+    assert "train/cat/\\xb1\\xed.png" in {record.id for record in records}
+    assert len({record.id for record in records}) == len(records) == 52
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])

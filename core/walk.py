@@ -1,0 +1,112 @@
+"""Everything below a folder: one walk for those who read files and for those who look whether they have changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator
+
+from core.errors import UserError
+
+Identity = tuple[int, int]  # of a folder: its device and inode
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What is no folder, or a link to a folder that is not entered.
+
+    Attributes:
+        path: below the folder where the walk began, as the system has it: a name that is no UTF-8 has surrogates.
+        size, modified: of the file, links followed; in bytes, and in nanoseconds since 1970.
+        problem: why it is no file that can be read; "" if it is one.
+    """
+
+    path: str
+    size: int = 0
+    modified: int = 0
+    problem: str = ""
+
+
+def walk(root: str | os.PathLike, inside: str = "") -> Iterator[Entry]:
+    """What is below `root`, or below its subfolder `inside`; hidden files, too, each folder's in the order of names.
+
+    Links are followed, but no folder is entered from within itself.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    places = [os.fspath(root)]
+    for part in inside.split(os.sep) if inside else ():
+        places.append(os.path.join(places[-1], part))
+    waiting = [(places[-1], inside, {_identity(place) for place in places})]
+    while waiting:
+        place, name, around = waiting.pop()
+        folders = []
+        for entry in _entries(place):
+            path = os.path.join(name, entry.name)
+            try:
+                status = entry.stat()
+            except OSError:
+                yield Entry(path, problem=_unreachable(entry.path))
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                problem = "" if stat.S_ISREG(status.st_mode) else "no regular file"
+                yield Entry(path, status.st_size, status.st_mtime_ns, problem)
+            elif (status.st_dev, status.st_ino) in around:
+                yield Entry(path, problem="a link to a folder that it is in")
+            else:
+                folders.append((entry.path, path, around | {(status.st_dev, status.st_ino)}))
+        waiting += reversed(folders)
+
+
+def subfolders(root: str | os.PathLike, inside: str = "") -> list[str]:
+    """The names of the folders in `root`/`inside` that are not hidden, sorted; links to folders above left out.
+
+    Raises:
+        UserError: it cannot be read. What is no folder has none.
+    """
+    place = os.path.join(root, inside)
+    if not os.path.isdir(place):
+        return []
+    around, above = set(), inside
+    while above:
+        around.add(_identity(os.path.join(root, above)))
+        above = os.path.dirname(above)
+    around.add(_identity(os.fspath(root)))
+    return [
+        entry.name
+        for entry in _entries(place)
+        if not entry.name.startswith(".") and os.path.isdir(entry.path) and _identity(entry.path) not in around
+    ]
+
+
+def printable(path: str) -> str:
+    """A path as text that can be stored and shown: composed (NFC), and with escapes for what is no UTF-8.
+
+    Of "Käse" macOS makes two letters of one, so that two folders may look alike.
+    """
+    return unicodedata.normalize("NFC", os.fsencode(path).decode("utf-8", "backslashreplace"))
+
+
+def _entries(place: str) -> list[os.DirEntry]:
+    try:
+        with os.scandir(place) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as problem:
+        why = (problem.strerror or type(problem).__name__).lower()
+        raise UserError(f"The folder {printable(place)} cannot be read: {why}.") from None
+
+
+def _identity(place: str) -> Identity:
+    status = os.stat(place)
+    return status.st_dev, status.st_ino
+
+
+def _unreachable(path: str) -> str:
+    try:
+        target = os.readlink(path)
+    except OSError:
+        return "cannot be read"
+    return f"a link to {printable(target)}, which is not there"

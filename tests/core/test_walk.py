@@ -1,0 +1,79 @@
+"""The walk: links, loops, odd names, and what cannot be read."""
+
+import os
+import pathlib
+
+import pytest
+
+from core.errors import UserError
+from core.walk import printable, subfolders, walk
+
+
+def found(root, inside=""):
+    return {entry.path: entry.problem for entry in walk(root, inside)}
+
+
+def test_files_come_in_the_order_of_their_names_with_size_and_time(tmp_path):
+    for name in ("b/x", "a/2", "a/1", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, ns=(5, 7))
+    entries = list(walk(tmp_path))
+    assert [entry.path for entry in entries] == [".hidden", "a/1", "a/2", "b/x"]
+    assert {(entry.size, entry.modified) for entry in entries} == {(7, 7), (3, 7)}
+    assert found(tmp_path, "a") == {"a/1": "", "a/2": ""}
+
+
+def test_links_are_followed_each_time_and_never_in_a_circle(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "1").write_text("")
+    (tmp_path / "real" / "back").symlink_to(tmp_path)
+    (tmp_path / "real" / "self").symlink_to(".")
+    for name in ("one", "two"):
+        (tmp_path / name).symlink_to("real")
+    around = "a link to a folder that it is in"
+    everything = found(tmp_path)
+    for name in ("real", "one", "two"):
+        assert everything.pop(f"{name}/1") == ""
+        assert everything.pop(f"{name}/back") == everything.pop(f"{name}/self") == around
+    assert not everything
+    assert found(tmp_path, "one") == {"one/1": "", "one/back": around, "one/self": around}
+    assert subfolders(tmp_path) == ["one", "real", "two"]
+    assert subfolders(tmp_path, "one") == []
+
+
+def test_what_is_no_file_says_why(tmp_path):
+    (tmp_path / "gone").symlink_to("/nowhere/at/all")
+    (tmp_path / "circle").symlink_to("circle")
+    os.mkfifo(tmp_path / "pipe")
+    assert found(tmp_path) == {
+        "circle": "a link to circle, which is not there",
+        "gone": "a link to /nowhere/at/all, which is not there",
+        "pipe": "no regular file",
+    }
+    assert subfolders(tmp_path) == []
+
+
+def test_thousands_of_nested_folders_are_no_recursion(tmp_path):
+    inner = str(tmp_path)
+    for _ in range(1200):  # Python allows 1,000 calls in one another
+        inner += "/d"
+        os.mkdir(inner)
+    pathlib.Path(inner, "file").write_text("")
+    assert [len(entry.path.split("/")) for entry in walk(tmp_path)] == [1201]
+    os.unlink(f"{inner}/file")
+    while inner != str(tmp_path):  # pytest would remove them by calls in one another
+        os.rmdir(inner)
+        inner = os.path.dirname(inner)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_without_permission_is_named(tmp_path):
+    (tmp_path / "locked").mkdir(mode=0)
+    with pytest.raises(UserError, match=r"locked cannot be read: permission denied"):
+        list(walk(tmp_path))
+
+
+def test_names_are_composed_and_printable():
+    assert printable("Ka\u0308se") == "Käse"
+    assert printable(os.fsdecode(b"train/\xb1\xed.png")) == "train/\\xb1\\xed.png"
