@@ -306,7 +306,7 @@ def write_raw(file: pathlib.Path, split: arrays.Split, count: int) -> pathlib.Pa
     """`count` examples as ImageExampleGen leaves them, the split as many times over as it takes."""
 
     def values(at: int) -> dict[str, tf.train.Feature]:
-        encoded, _ = codec.check(split.images[at])
+        encoded = codec.encode(split.images[at])
         name = _bytes(b"class %d" % split.labels[at])
         return {
             features.IMAGE: _bytes(encoded),

@@ -5,6 +5,7 @@ Everything is done in the executor, none of it in a driver, so that it works the
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -19,12 +20,13 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from components import ingest
+from components import ingest, ingest_report
 from components.sources import open_source
 from core import settings
 from core.events import emit
 
 REPORT = "ingest.json"  # beside the splits in the Examples artifact
+DUPLICATES = "duplicates.json"  # beside it: {"pictures": [ingest_report.Repeated as a dict, ...]}
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -36,7 +38,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the splits train, validation and test, and `ingest.json`, into `examples`.
+        """Writes the splits train, validation and test, `ingest.json` and `duplicates.json` into `examples`.
 
         Raises:
             UserError: the source is not there, unusable, or holds too many bad examples.
@@ -50,27 +52,31 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 outputs = (
                     pipeline
                     | "Shards" >> beam.Create(source.shards(), reshuffle=True)
-                    | "Read" >> ingest.ReadExamples(source, data.validation_share)
+                    | "Read" >> ingest.ReadExamples(source, data.validation_share, data.background)
                 )
-                for split in ingest.SPLITS:
+                for split in ingest_report.SPLITS:
                     pattern = os.path.join(examples.uri, f"Split-{split}", "data")
                     _ = outputs[split] | f"Write {split}" >> beam.io.WriteToTFRecord(
                         pattern, file_name_suffix=".tfrecord"
                     )
-                _ = outputs.notes | "Notes" >> beam.io.WriteToText(os.path.join(notes, "part"), num_shards=1)
+                _ = outputs["notes"] | "Notes" >> beam.io.WriteToText(os.path.join(notes, "part"), num_shards=1)
             (written,) = fileio.glob(os.path.join(notes, "part*"))
             with fileio.open(written, "r") as file:
-                report = ingest.summarise(data.source, source, file.read().splitlines())
+                report, repeated = ingest_report.summarise(data.source, source, file.read().splitlines())
         fileio.rmtree(notes)
-        ingest.verdict(report, data.max_bad_share)
+        ingest_report.verdict(report, data.max_bad_share)
         if report.bad:
             where, why, _ = report.bad_records[0]
             emit("warning", text=f"{report.bad} bad examples dropped; the first is {where}: {why}")
         for reason, count in report.ignored.items():
             emit("warning", text=f"{count} files ignored: {reason}")
-        with fileio.open(os.path.join(examples.uri, REPORT), "w") as file:
-            file.write(report.to_json())
-        examples.split_names = artifact_utils.encode_split_names(list(ingest.SPLITS))
+        for sentence in ingest_report.tell_duplicates(report, repeated):
+            emit("warning", text=sentence)
+        pictures = [dataclasses.asdict(each) for each in repeated]
+        for name, content in ((REPORT, report.to_json()), (DUPLICATES, json.dumps({"pictures": pictures}, indent=1))):
+            with fileio.open(os.path.join(examples.uri, name), "w") as file:
+                file.write(content)
+        examples.split_names = artifact_utils.encode_split_names(list(ingest_report.SPLITS))
         examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
 
 
@@ -111,6 +117,6 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
 
 # The other settings of the data concern later nodes and must not invalidate the cache.
 INGEST_SETTINGS = {
-    "source", "data_dir", "train_split", "test_split", "validation_share", "max_bad_share", "newest_spans",
-    "features",
+    "source", "data_dir", "train_split", "test_split", "validation_share", "background", "max_bad_share",
+    "newest_spans", "features",
 }  # fmt: skip

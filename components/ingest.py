@@ -1,147 +1,241 @@
-"""The Beam transforms that turn a source's shards into tf.Examples in three splits."""
+"""The Beam transforms that turn a source's shards into tf.Examples in three splits.
+
+A picture of the training split goes to validation by its digest: always the same ones, whatever else there is, and a
+picture that is there twice goes one way. Two things only the whole can tell, and they are settled at the end: that
+each class keeps a training picture, and which pictures occur more than once.
+"""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import json
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 
+from components.ingest_report import SPLITS
 from components.sources import BadRecord, Record, Shard, Source
 from core import images
 from core.errors import UserError
 from core.events import emit
-
-SPLITS = ("train", "validation", "test")
-NOTED = 100  # bad records that are named in the report; all are counted
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What became of the source's records; kept as `ingest.json` beside the examples.
-
-    Attributes:
-        class_names: by label.
-        counts: split -> class name -> examples written.
-        bad: how many records were dropped.
-        bad_records: where and why, of the first `NOTED` of them.
-        ignored: files that are no examples: reason -> count.
-        fatal: sentences of what makes the source unusable as a whole.
-    """
-
-    source: str
-    class_names: tuple[str, ...]
-    counts: dict[str, dict[str, int]]
-    bad: int
-    bad_records: tuple[tuple[str, str, int], ...]
-    ignored: dict[str, int]
-    fatal: tuple[str, ...] = ()
-
-    @property
-    def total(self) -> int:
-        """Examples written."""
-        return sum(sum(counts.values()) for counts in self.counts.values())
-
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> Report:
-        return cls(**json.loads(text))
-
-
-def verdict(report: Report, max_bad_share: float) -> None:
-    """Raises UserError if the examples must not be used: too many bad ones, an empty split or class."""
-    if report.fatal:
-        raise UserError(report.fatal[0])
-    if len(report.class_names) < 2:
-        raise UserError(
-            f"{report.source} has only the class {report.class_names[0]}: there is nothing to tell apart."
-        )
-    all_records = report.total + report.bad
-    if report.bad > max_bad_share * all_records:
-        where, why, _ = report.bad_records[0]
-        raise UserError(
-            f"{report.bad} of {all_records} examples are bad ({report.bad / all_records:.2%}), more than "
-            f"data.max_bad_share={max_bad_share} allows; the first is {where}: {why}. Mend or remove them, or allow "
-            "more with --set data.max_bad_share=..."
-        )
-    for split in SPLITS:
-        counts = report.counts.get(split, {})
-        if not any(counts.values()):
-            raise UserError(
-                f"{report.source}: the split {split} is empty: add examples, or change data.validation_share."
-            )
-        empty = [name for name in report.class_names if not counts.get(name)]
-        if empty and split != "validation":
-            raise UserError(
-                f"{report.source}: class {empty[0]} has no {split} examples: add some, or remove the class."
-            )
+from trainer.images import PNG, open_rgb
 
 
 class ReadExamples(beam.PTransform):
-    """Shards -> serialized examples, as a dict of PCollections: one a split, and "notes".
+    """Shards -> a dict of PCollections: serialized examples by split, and under "notes" JSON texts.
 
-    A note is ("count", split, class name, n), ("bad", where, why, n) or ("fatal", sentence, "", 1).
+    A note is ["count", split, class name, n], ["bad", where, why, n], ["fatal", sentence, "", 1] or
+    ["repeated", digest, [[split, class name, id], ...], 1].
     """
 
-    def __init__(self, source: Source, validation_share: float) -> None:
+    def __init__(self, source: Source, validation_share: float, background: str) -> None:
         super().__init__()
-        self._do = _Read(source, validation_share)
+        self._read = _Read(source, validation_share, background)
 
-    def expand(self, shards: beam.PCollection) -> beam.pvalue.DoOutputsTuple:
-        return shards | beam.ParDo(self._do).with_outputs("notes", *SPLITS)
+    def expand(self, shards: beam.PCollection) -> dict[str, beam.PCollection]:
+        read = shards | "Shards to examples" >> beam.ParDo(self._read).with_outputs("held", "notes", "seen", *SPLITS)
+        settled = (
+            read.held
+            | "As one" >> beam.GroupBy(lambda held: 0)
+            | "Settle"
+            >> beam.ParDo(_Settle(), notes=beam.pvalue.AsIter(read.notes)).with_outputs("notes", "seen", *SPLITS)
+        )
+        both = {
+            name: (read[name], settled[name]) | f"All {name}" >> beam.Flatten() for name in ("notes", "seen", *SPLITS)
+        }
+        repeated = both.pop("seen") | "By picture" >> beam.GroupByKey() | "Several" >> beam.FlatMap(_note_repeated)
+        both["notes"] = (both["notes"], repeated) | "Notes and repeated" >> beam.Flatten()
+        return both
+
+
+@dataclasses.dataclass(frozen=True)
+class _Placed:
+    """A serialized example and where it goes."""
+
+    split: str
+    class_name: str
+    id: str
+    digest: bytes
+    example: bytes
+
+    def outputs(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        yield beam.pvalue.TaggedOutput(self.split, self.example)
+        yield beam.pvalue.TaggedOutput("seen", (self.digest, (self.split, self.class_name, self.id)))
 
 
 class _Read(beam.DoFn):
-    def __init__(self, source: Source, validation_share: float) -> None:
+    """Reads a shard, but holds back of each class the pictures nearest to the border between train and validation.
+
+    They, and only they, are moved across it by `_Settle`.
+    """
+
+    def __init__(self, source: Source, validation_share: float, background: str) -> None:
         self._source = source
         self._validation_share = validation_share
+        self._background = background
         self._done = 0
         self._told = 0.0
 
     def process(self, shard: Shard) -> Iterator[beam.pvalue.TaggedOutput]:
         counts: collections.Counter[tuple[str, str]] = collections.Counter()
+        held: dict[tuple[str, str], list[_Placed]] = {}
         try:
             for record in self._source.read(shard):
                 if isinstance(record, BadRecord):
-                    yield self._note("bad", record.where, record.why, record.count)
+                    yield _note("bad", record.where, record.why, record.count)
                     continue
                 try:
-                    split, example = self._convert(record, shard.split)
+                    placed = self._place(record, shard.split)
                 except images.BadImage as problem:
-                    yield self._note("bad", record.id, str(problem), 1)
+                    yield _note("bad", record.id, str(problem), 1)
                     continue
-                counts[split, self._source.class_names[record.label]] += 1
-                yield beam.pvalue.TaggedOutput(split, example)
                 self._progress()
+                for decided in [placed] if shard.split == "test" else _hold(held, placed):
+                    counts[decided.split, decided.class_name] += 1
+                    yield from decided.outputs()
         except UserError as problem:
             # Beam would wrap the exception into a page of its own; the executor raises it again.
-            yield self._note("fatal", str(problem), "", 1)
+            yield _note("fatal", str(problem), "", 1)
+        for nearest in held.values():
+            for each in nearest:
+                yield beam.pvalue.TaggedOutput("held", each)
         for (split, name), count in counts.items():
-            yield self._note("count", split, name, count)
+            yield _note("count", split, name, count)
 
-    def _convert(self, record: Record, split: str) -> tuple[str, bytes]:
+    def _place(self, record: Record, split: str) -> _Placed:
         if not 0 <= record.label < len(self._source.class_names):
             raise images.BadImage(f"label {record.label} is none of the {len(self._source.class_names)} classes")
-        encoded, digest = images.check(record.image)
+        encoded, digest = check(record.image, self._background)
         if split == "train" and images.share_of(digest) < self._validation_share:
             split = "validation"
         name = self._source.class_names[record.label]
-        return split, make_example(encoded, record.label, name, record.id, record.features)
-
-    def _note(self, *note: object) -> beam.pvalue.TaggedOutput:
-        return beam.pvalue.TaggedOutput("notes", json.dumps(note))
+        example = make_example(encoded, record.label, name, record.id, record.features)
+        return _Placed(split, name, record.id, digest, example)
 
     def _progress(self) -> None:
         self._done += 1
         if self._done % 512 == 0 and time.monotonic() - self._told > 0.5:
             self._told = time.monotonic()
             emit("ingest", images=self._done)
+
+
+def check(image: bytes | np.ndarray, background: str) -> tuple[bytes, bytes]:
+    """Makes sure that TensorFlow decodes an image, as Transform and a server will.
+
+    Args:
+        image: encoded bytes of any format, or uint8 pixels of shape [height, width, 3].
+        background: the colour behind transparent pixels.
+
+    Returns:
+        PNG or JPEG bytes (the given ones where they need no change, see `core.images.prepare`), and the digest of
+        the pixels that the network will see.
+
+    Raises:
+        core.images.BadImage: truncated, corrupt, or not an image.
+    """
+    if isinstance(image, np.ndarray):
+        return images.encode(image), images.digest(image)
+    encoded, _ = images.prepare(image, background)
+    try:
+        if encoded is not image and image.startswith(PNG):  # Pillow has changed it, and looks at no checksum
+            open_rgb(image)
+        pixels = open_rgb(encoded).numpy()
+    except tf.errors.OpError as problem:
+        words = re.sub(r"^\{\{.*?\}\} ?| ?\[Op:\w+\].*$", "", problem.message, flags=re.DOTALL)
+        raise images.BadImage(f"damaged, TensorFlow does not decode it ({words.strip()[:100]})") from None
+    return encoded, images.digest(pixels)
+
+
+def _hold(held: dict[tuple[str, str], list[_Placed]], placed: _Placed) -> list[_Placed]:
+    """Holds `placed` back if it is nearer to the border than what was held of its split and class.
+
+    Copies of one picture are held together. Returns what need not be held any more.
+    """
+    key = placed.split, placed.class_name
+    nearest = held.get(key)
+    if not nearest:
+        held[key] = [placed]
+        return []
+    if placed.digest == nearest[0].digest:
+        nearest.append(placed)
+        return []
+    if (images.share_of(placed.digest) < images.share_of(nearest[0].digest)) == (placed.split == "train"):
+        held[key] = [placed]
+        return nearest
+    return [placed]
+
+
+class _Settle(beam.DoFn):
+    """Decides about what `_Read` held back, and notes how many it was."""
+
+    def process(
+        self, everything: tuple[int, Iterable[_Placed]], notes: Iterable[str]
+    ) -> Iterator[beam.pvalue.TaggedOutput]:
+        counts: collections.Counter[tuple[str, str]] = collections.Counter()
+        for kind, split, name, number in map(json.loads, notes):
+            if kind == "count":
+                counts[split, name] += number
+        for (split, name), placed in settle(list(everything[1]), counts).items():
+            yield _note("count", split, name, len(placed))
+            for each in placed:
+                yield from each.outputs()
+
+
+def settle(held: list[_Placed], counts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], list[_Placed]]:
+    """Sees to it that each class has a training picture, and that there is a validation picture at all.
+
+    A picture moves with all its copies. A class with a single picture keeps it in train.
+
+    Args:
+        held: of each class, the train and validation examples nearest to the border.
+        counts: (split, class name) -> how many other examples there are.
+
+    Returns:
+        The examples of `held` by their split and class name.
+    """
+    total = collections.Counter(counts)
+    total.update((each.split, each.class_name) for each in held)
+
+    def move(chosen: _Placed, split: str) -> None:
+        for at, each in enumerate(held):
+            if each.digest == chosen.digest and each.split != split:
+                total[each.split, each.class_name] -= 1
+                total[split, each.class_name] += 1
+                held[at] = dataclasses.replace(each, split=split)
+
+    def nearest(split: str) -> list[_Placed]:
+        found = [each for each in held if each.split == split]
+        return sorted(found, key=lambda each: (images.share_of(each.digest), each.id), reverse=split == "validation")
+
+    for name in sorted({each.class_name for each in held}):
+        if not total["train", name]:
+            move(next(each for each in nearest("validation") if each.class_name == name), "train")
+    if not any(count for (split, _), count in total.items() if split == "validation"):
+        for candidate in nearest("train"):
+            moving = collections.Counter(each.class_name for each in held if each.digest == candidate.digest)
+            if all(total["train", name] > count for name, count in moving.items()):
+                move(candidate, "validation")
+                break
+    by_place: dict[tuple[str, str], list[_Placed]] = {}
+    for each in held:
+        by_place.setdefault((each.split, each.class_name), []).append(each)
+    return by_place
+
+
+def _note_repeated(seen: tuple[bytes, Iterable[tuple[str, str, str]]]) -> Iterator[str]:
+    digest, members = seen
+    members = sorted(members, key=lambda member: (SPLITS.index(member[0]), *member[1:]))
+    if len(members) > 1:
+        yield json.dumps(["repeated", digest.hex(), members, 1])
+
+
+def _note(*note: object) -> beam.pvalue.TaggedOutput:
+    return beam.pvalue.TaggedOutput("notes", json.dumps(note))
 
 
 def make_example(
@@ -155,26 +249,3 @@ def make_example(
     for key, value in {"class_name": class_name, "id": id, **(further or {})}.items():
         feature[key].bytes_list.value.append(value.encode())
     return example.SerializeToString()
-
-
-def summarise(source_name: str, source: Source, notes: list[str]) -> Report:
-    """The report from all notes."""
-    counts = {split: dict.fromkeys(source.class_names, 0) for split in SPLITS}
-    bad: list[tuple[str, str, int]] = []
-    fatal: list[str] = []
-    for kind, first, second, number in map(json.loads, sorted(notes)):
-        if kind == "count":
-            counts[first][second] += number
-        elif kind == "bad":
-            bad.append((first, second, number))
-        else:
-            fatal.append(first)
-    return Report(
-        source=source_name,
-        class_names=source.class_names,
-        counts=counts,
-        bad=sum(number for _, _, number in bad),
-        bad_records=tuple(bad[:NOTED]),
-        ignored=source.ignored(),
-        fatal=tuple(fatal),
-    )

@@ -1,61 +1,124 @@
-"""Checking and encoding single images, before they become examples."""
+"""From any image file to what TensorFlow decodes, before it becomes an example or a request."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import warnings
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
+import PIL.ImageColor
 import PIL.ImageOps
 
 KEPT_FORMATS = ("JPEG", "PNG")  # what TensorFlow decodes on every platform
-ORIENTATION = 0x0112  # the EXIF tag by which cameras say how they were held; TensorFlow ignores it
 KEPT_MODES = ("RGB", "L", "P", "RGBA", "LA", "1", "I;16")
+ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
+# Pillow cannot decode these by itself, or asks Ghostscript, which runs programs.
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+SCALED = ("PNG", "PPM")  # formats whose mode I holds 16 bits
+
+
+RGB = tuple[int, int, int]
+WHITE: RGB = (255, 255, 255)
 
 
 class BadImage(Exception):
     """The bytes are no complete image; the text says why."""
 
 
-def check(image: bytes | np.ndarray) -> tuple[bytes, bytes]:
-    """Makes sure that an image can be decoded.
+def formats() -> list[str]:
+    """Pillow's names of the formats that are taken."""
+    PIL.Image.init()
+    return sorted(set(PIL.Image.OPEN) - NO_PICTURES)
+
+
+def suffixes() -> frozenset[str]:
+    """What the names of image files end with: ".jpg", ".png", ".webp", ..."""
+    known = set(formats())
+    return frozenset(suffix for suffix, form in PIL.Image.registered_extensions().items() if form in known)
+
+
+def prepare(data: bytes, background: str | None = None) -> tuple[bytes, PIL.Image.Image]:
+    """Makes a PNG or JPEG that shows what a person would see in an image viewer.
+
+    Of several frames the first; upright as its EXIF data say; of 16 bits the upper 8, as TensorFlow does it; other
+    colour spaces as RGB. What is a PNG or JPEG and needs nothing of that keeps its bytes, and its pixels are not
+    decoded here: whether TensorFlow can is to be tried.
 
     Args:
-        image: encoded bytes of any format, or uint8 pixels of shape [height, width, 3].
+        data: encoded bytes of any format.
+        background: the colour behind transparent pixels, a name or #rrggbb; None: a PNG keeps its transparency.
 
     Returns:
-        The encoded PNG or JPEG bytes (the given ones where they are that, complete and upright), and a 16-byte
-        digest of its pixels, which is the same for the same picture in any lossless encoding.
+        The encoded bytes, and the image in RGB, or not yet decoded where it is kept.
 
     Raises:
-        BadImage: truncated, corrupt, or not an image.
+        BadImage: truncated, corrupt, not an image, or nothing that has a certain look.
     """
-    if isinstance(image, np.ndarray):
-        return encode(PIL.Image.fromarray(image)), digest(image.shape[:2], image.tobytes())
-    if not image:
+    if not data:
         raise BadImage("the file is empty")
     try:
-        with PIL.Image.open(io.BytesIO(image)) as opened:
-            opened.load()
-            turned = opened.getexif().get(ORIENTATION, 1) != 1
-            # Pillow reads a PNG that lacks its end; TensorFlow does not.
-            whole = opened.format != "PNG" or b"IEND" in image[-64:]
-            kept = opened.format in KEPT_FORMATS and opened.mode in KEPT_MODES and whole and not turned
-            upright = PIL.ImageOps.exif_transpose(opened) if turned else opened
-            colour = upright if upright.mode == "RGB" else upright.convert("RGB")
-            encoded = image if kept else encode(colour)
-            return encoded, digest((colour.height, colour.width), colour.tobytes())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata and of large pictures; too large ones are refused
+            opened = PIL.Image.open(io.BytesIO(data), formats=formats())
+            upright = _upright(opened)
+            seen = opaque(upright, colour(background)) if background else upright
+            if seen is opened and opened.format in KEPT_FORMATS and opened.mode in KEPT_MODES:
+                return data, opened
+            shown = rgb(seen)
+            return encode(shown), shown
     except PIL.UnidentifiedImageError:
         raise BadImage("not an image") from None
-    except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as problem:
+    except BadImage:
+        raise
+    except Exception as problem:  # decoders raise anything on damaged files
         raise BadImage(str(problem) or type(problem).__name__) from None
 
 
-def encode(image: PIL.Image.Image) -> bytes:
-    """The image as PNG."""
+def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """In RGB with 8 bits a channel; of 16 the upper 8, where Pillow would make all bright values white.
+
+    Raises:
+        BadImage: values of 32 bits, whose range nobody knows.
+    """
+    if image.mode == "F" or (image.mode == "I" and image.format not in SCALED):
+        raise BadImage("its values have 32 bits, and which of them is white is not said: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        image = PIL.Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def opaque(image: PIL.Image.Image, background: RGB) -> PIL.Image.Image:
+    """Over the background; the image itself where nothing can be seen through it."""
+    if image.mode not in ALPHA_MODES and ("transparency" not in image.info or image.mode.startswith("I")):
+        return image
+    pixels = np.asarray(image.convert("RGBA"))
+    if pixels[..., 3].min() == 255:
+        return image
+    return PIL.Image.fromarray(over(pixels, background))
+
+
+def over(pixels: np.ndarray, background: RGB) -> np.ndarray:
+    """uint8 [height, width, 4], RGB and alpha, laid over a colour: uint8 [height, width, 3]."""
+    alpha = pixels[..., 3:].astype(np.int32)
+    mixed = pixels[..., :3] * alpha + np.array(background, np.int32) * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def colour(name: str) -> RGB:
+    """The RGB values of a colour by its CSS name or as #rrggbb. Raises ValueError."""
+    return PIL.ImageColor.getrgb(name)[:3]
+
+
+def encode(image: PIL.Image.Image | np.ndarray) -> bytes:
+    """An image, or its uint8 pixels [height, width, 3], as PNG."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)  # half the time of the default for 2 % more bytes
+    picture = PIL.Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    picture.save(buffer, "PNG", compress_level=1)  # half the time of the default for 2 % more bytes
     return buffer.getvalue()
 
 
@@ -64,6 +127,15 @@ def share_of(digest: bytes) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def digest(size: tuple[int, int], pixels: bytes) -> bytes:
-    """What names a picture by its height, width and RGB values: 16 bytes."""
-    return hashlib.blake2b(pixels, digest_size=16, salt=b"%d,%d" % size).digest()
+def digest(pixels: np.ndarray) -> bytes:
+    """What names a picture by its pixels uint8 [height, width, 3]: 16 bytes, the same in any lossless encoding."""
+    salt = b"%d,%d" % pixels.shape[:2]
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16, salt=salt).digest()
+
+
+def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    """As its EXIF data say, which TensorFlow ignores; the image itself where they say nothing."""
+    with contextlib.suppress(Exception):  # broken EXIF data do not spoil the picture
+        if image.getexif().get(PIL.ExifTags.Base.Orientation, 1) != 1:
+            return PIL.ImageOps.exif_transpose(image)
+    return image

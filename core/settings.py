@@ -45,6 +45,7 @@ class Data(Group):
     train_split: str = Field("train", min_length=1, description="TensorFlow Datasets split to train on")
     test_split: str = Field("test", min_length=1, description="TensorFlow Datasets split to evaluate on")
     validation_share: float = Field(0.1, gt=0, lt=1, description="held out of train, by a hash of the pixels")
+    background: str = Field("white", description="colour behind transparent pixels: a CSS name or #rrggbb")
     max_bad_share: Share = Field(0.01, description="share of unreadable examples that is dropped with a warning")
     newest_spans: int = Field(0, ge=0, description="of a folder with span-N folders, take the newest N; 0: all")
     features: tuple[typing.Annotated[str, Field(pattern=r"^\w+$")], ...] = Field(
@@ -55,6 +56,17 @@ class Data(Group):
     max_label_skew: Share = Field(0.1, description="largest change of a class's share between train and test")
     max_label_drift: Share = Field(0.1, description="largest change of a class's share since the last run")
     update_schema: bool = Field(False, description="infer the stored schema anew from this run's data")
+
+    @pydantic.field_validator("background", mode="after")
+    @classmethod
+    def _is_a_colour(cls, background: str) -> str:
+        from PIL import ImageColor
+
+        try:
+            ImageColor.getrgb(background)
+        except ValueError:
+            raise ValueError("not a colour: give a CSS name, such as white, or #rrggbb") from None
+        return background
 
     @pydantic.field_validator("features", mode="after")
     @classmethod

@@ -46,10 +46,13 @@ REPORT_CODE = (
 SERVING_CODE = ("components/records.py", "components/serving_check.py", "components/serving_probe.py")
 INGEST_CODE = (
     "components/ingest.py",
+    "components/ingest_report.py",
     "components/shapes.py",
     "components/shapes10.py",
     "components/sources",
     "core/images.py",
+    "core/walk.py",
+    "trainer/images.py",
 )
 
 
@@ -182,6 +185,7 @@ def create_pipeline(
         custom_config={
             "model": settings.model.model_dump(),
             "training": settings.training.model_dump(),
+            "background": settings.data.background,
             "checkpoint_root": places.checkpoints,
             "code": fingerprint.code("trainer"),
         },

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import json
 import os
 import pathlib
@@ -14,18 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import PIL.ExifTags
 import PIL.Image
-import PIL.ImageOps
 
 from core import images
 from core.errors import UserError
+from core.walk import walk
 
 CLASSES = "assets.extra/classes.json"  # inside the model; trainer.export writes it
 BATCH = 64
 BATCH_PIXELS = 2**25  # of all images that are in memory at once, unless one alone has more
-# Pillow cannot decode these by itself, or asks Ghostscript, which runs programs.
-NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +97,7 @@ def find(arguments: Sequence[str]) -> tuple[list[str], int]:
     Raises:
         UserError: a path does not exist, or there is no image.
     """
-    suffixes = {suffix for suffix, form in PIL.Image.registered_extensions().items() if form in formats()}
+    suffixes = images.suffixes()
     found: list[str] = []
     ignored = 0
     for argument in arguments:
@@ -110,9 +106,11 @@ def find(arguments: Sequence[str]) -> tuple[list[str], int]:
         if not os.path.isdir(argument):
             found.append(argument)
             continue
-        for path in _walk(argument):
-            if os.path.splitext(path)[1].lower() in suffixes:
-                found.append(path)
+        for entry in walk(argument):
+            if any(part.startswith(".") for part in pathlib.PurePath(entry.path).parts):
+                continue
+            if not entry.problem and os.path.splitext(entry.path)[1].lower() in suffixes:
+                found.append(os.path.join(argument, entry.path))
             else:
                 ignored += 1
     if not found:
@@ -120,65 +118,19 @@ def find(arguments: Sequence[str]) -> tuple[list[str], int]:
     return found, ignored
 
 
-def _walk(folder: str) -> Iterator[str]:
-    """The files below a folder, sorted; links to folders are followed, but no folder is entered twice."""
-    seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = os.path.join(place, name)
-            if not name.startswith(".") and os.path.isfile(path):
-                yield path
-
-
-def formats() -> set[str]:
-    """Those of Pillow's formats that are taken."""
-    PIL.Image.init()
-    return set(PIL.Image.OPEN) - NO_PICTURES
-
-
 def read(path: str) -> Picture | Unreadable:
-    """Reads an image file: the first frame, upright, without transparency as in the training."""
+    """Reads an image file: the first frame, upright; what is transparent is the model's business."""
     try:
         data = pathlib.Path(path).read_bytes()
     except OSError as problem:
         return Unreadable(path, f"{path} cannot be read: {problem.strerror}.")
-    if not data:
-        return Unreadable(path, f"{path} is no image that can be read: the file is empty.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata and of large pictures; too large ones are refused
-            opened = PIL.Image.open(io.BytesIO(data), formats=sorted(formats()))
-            opened.load()
-            upright = _upright(opened)
-            own = upright is opened and opened.format in images.KEPT_FORMATS and opened.mode in images.KEPT_MODES
-            image = _rgb(upright)
-    except PIL.UnidentifiedImageError:
-        return Unreadable(path, f"{path} is no image that can be read: not an image.")
+            warnings.simplefilter("ignore")  # as core.images does
+            encoded, image = images.prepare(data)
+            return Picture(path, encoded, images.rgb(images.opaque(image, images.WHITE)))
     except Exception as problem:  # decoders raise anything on broken files, and the other files still count
         return Unreadable(path, f"{path} is no image that can be read: {problem or type(problem).__name__}.")
-    return Picture(path, data if own else images.encode(image), image)
-
-
-def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    """As its EXIF data says; the image itself where they say nothing."""
-    with contextlib.suppress(Exception):  # broken EXIF data do not spoil the picture
-        if image.getexif().get(PIL.ExifTags.Base.Orientation, 1) != 1:
-            return PIL.ImageOps.exif_transpose(image)
-    return image
-
-
-def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    """In 8 bits a channel; of 16 the upper 8, as TensorFlow does, where Pillow makes all bright values white."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        image = PIL.Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
-    return image.convert("RGB")
 
 
 class Classifier:

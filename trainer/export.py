@@ -16,11 +16,17 @@ KERAS_FILE = "assets.extra/model.keras"  # inside the SavedModel; TF Serving ign
 CLASSES_FILE = "assets.extra/classes.json"  # the class names by label, for those who ask for more than the best
 
 
-def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Path, view_count: int = 1) -> None:
+def export(
+    model: keras.Model,
+    summary: DataSummary,
+    directory: str | pathlib.Path,
+    view_count: int = 1,
+    background: images.Colour = (255, 255, 255),
+) -> None:
     """Writes the network as a SavedModel with two signatures.
 
-    `serving_default`, for users: `images` string [batch], encoded PNG or JPEG of any size, grey or colour ->
-    `probabilities` float32 [batch, classes], `class_id` int64 [batch], `class_name` string [batch].
+    `serving_default`, for users: `images` string [batch], encoded PNG or JPEG of any size, grey or colour, also
+    transparent -> `probabilities` float32 [batch, classes], `class_id` int64 [batch], `class_name` string [batch].
 
     `serving_examples`, for TFMA: `examples` string [batch], serialized tf.Examples with the raw feature `image` ->
     `probabilities` alone, so that TFMA takes it for the prediction.
@@ -33,6 +39,7 @@ def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Pa
         summary: of the data that it was trained on.
         directory: of the SavedModel; replaced in one step, so that no half model is ever there.
         view_count: answer with the mean of the logits of so many views of an image (`views.seen`).
+        background: RGB, seen through the transparent parts of a PNG.
     """
     directory = pathlib.Path(directory)
     partial = directory.with_name(f"{directory.name}.partial")
@@ -44,7 +51,7 @@ def export(model: keras.Model, summary: DataSummary, directory: str | pathlib.Pa
     names = tf.constant(summary.class_names)
 
     def probabilities(encoded: tf.Tensor) -> tf.Tensor:
-        pixels = images.decode_batch(encoded, summary.image_size)
+        pixels = images.decode_batch(encoded, summary.image_size, background)
         logits = model(tf.concat(views.seen(pixels, view_count), axis=0), training=False)
         return tf.nn.softmax(tf.add_n(tf.split(logits, view_count)) / view_count)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from core import files
+from core.images import colour
 from core.settings import Model, Training
 from trainer import export, hardware, summary, training
 
@@ -26,7 +27,8 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains on fn_args.train_files, validates on fn_args.eval_files, writes to fn_args.serving_model_dir.
 
     fn_args.custom_config: {"model": settings.Model as a dict, "training": settings.Training as a dict,
-    "checkpoint_root": a local folder for checkpoints or "", "code": a hash of the code}.
+    "background": the colour behind transparent pixels, see settings.Data, "checkpoint_root": a local folder for
+    checkpoints or "", "code": a hash of the code}.
 
     fn_args.base_model: the SavedModel to start from when training.warm_start is set, or None.
 
@@ -57,7 +59,8 @@ def run_fn(fn_args: FnArgs) -> None:
         warm_start_from,
     )
     if hardware.is_chief():
-        export.export(model, data, fn_args.serving_model_dir, model_settings.views)
+        background = colour(fn_args.custom_config["background"])
+        export.export(model, data, fn_args.serving_model_dir, model_settings.views, background)
         used = {
             "model": model_settings.model_dump(mode="json"),
             "training": training_settings.model_dump(mode="json"),

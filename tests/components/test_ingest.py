@@ -3,15 +3,18 @@
 import collections
 import json
 import pathlib
+import shutil
 
+import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 from image_data import CLASSES, batches, encoded, picture, write_binary, write_folder, write_python
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils, standard_artifacts
 
-from components import ingest
-from components.example_gen import INGEST_SETTINGS, REPORT, Executor, ImageExampleGen
+from components import ingest_report
+from components.example_gen import DUPLICATES, INGEST_SETTINGS, REPORT, Executor, ImageExampleGen
 from core.errors import UserError
 from core.settings import Beam, Data
 
@@ -45,13 +48,13 @@ def read(examples, split, further=()):
 
 
 def report(examples):
-    return ingest.Report.from_json(pathlib.Path(examples.uri, REPORT).read_text())
+    return ingest_report.Report.from_json(pathlib.Path(examples.uri, REPORT).read_text())
 
 
 def test_a_folder_becomes_three_splits(image_folder, tmp_path):
     examples = run(image_folder, tmp_path / "out", validation_share=0.3)
     assert artifact_utils.decode_split_names(examples.split_names) == ["train", "validation", "test"]
-    splits = {split: read(examples, split) for split in ingest.SPLITS}
+    splits = {split: read(examples, split) for split in ingest_report.SPLITS}
     assert len(splits["train"]) + len(splits["validation"]) == 40
     assert len(splits["test"]) == 12
     assert 4 <= len(splits["validation"]) <= 20
@@ -70,7 +73,7 @@ def test_the_same_pictures_fall_into_the_same_split_whatever_they_are_read_from(
     made = batches()
     by_python = run(write_python(tmp_path / "py", made), tmp_path / "a", validation_share=0.2)
     by_binary = run(write_binary(tmp_path / "bin", made), tmp_path / "b", validation_share=0.2)
-    for split in ingest.SPLITS:
+    for split in ingest_report.SPLITS:
         images = [
             sorted(example["image"] for example in read(examples, split)) for examples in (by_python, by_binary)
         ]
@@ -95,7 +98,7 @@ def test_bad_images_are_dropped_counted_and_named(image_folder, tmp_path):
     found = report(examples)
     assert (found.bad, found.total) == (2, 50)
     assert [name for name, _, _ in found.bad_records] == ["test/dog/001.jpeg", "train/cat/000.png"]
-    kept = {example["id"] for split in ingest.SPLITS for example in read(examples, split)}
+    kept = {example["id"] for split in ingest_report.SPLITS for example in read(examples, split)}
     assert not kept & {"test/dog/001.jpeg", "train/cat/000.png"}
 
 
@@ -125,9 +128,68 @@ def test_a_single_class_is_refused(tmp_path):
         run(write_folder(tmp_path / "cats", classes=("cat",)), tmp_path / "out")
 
 
-def test_an_empty_split_is_named(image_folder, tmp_path):
-    with pytest.raises(UserError, match="the split validation is empty"):
-        run(image_folder, tmp_path / "out", validation_share=1e-9)
+def test_a_class_without_examples_says_what_was_there_instead(image_folder, tmp_path):
+    for file in (image_folder / "train" / "dog").iterdir():
+        file.rename(file.with_suffix(".heic"))
+    with pytest.raises(UserError, match=r"class dog has no train examples.*20 files: not an image file \(\.heic\)"):
+        run(image_folder, tmp_path / "out", validation_share=0.3)
+
+
+@pytest.mark.parametrize("share", [1e-9, 0.9999])
+def test_no_split_is_emptied_by_chance_and_each_class_keeps_a_training_picture(share, image_folder, tmp_path):
+    """A class of one picture, of which there is a copy, too: both stay together in train."""
+    yak = image_folder / "train" / "yak"
+    yak.mkdir()
+    for number in range(2):
+        (yak / f"{number}.png").write_bytes(encoded(picture(4000)))
+    shutil.copytree(yak, image_folder / "test" / "yak")
+    found = report(run(image_folder, tmp_path / "out", validation_share=share))
+    assert found.counts["train"]["yak"] == 2
+    assert sum(found.counts["validation"].values()) == (1 if share < 0.5 else 38)
+    assert all(found.counts["train"].values())
+    assert found.total == 56
+
+
+def test_pictures_that_occur_more_than_once_are_counted_and_named(image_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALEXNET_EVENTS", str(tmp_path / "events.jsonl"))
+    cats, dogs = image_folder / "train" / "cat", image_folder / "train" / "dog"
+    before = report(run(image_folder, tmp_path / "before")).duplicates
+    assert before["pictures"] == before["examples"] == sum(before["leaked"].values()) == 0
+    for number in range(3):
+        shutil.copy(cats / f"00{2 * number}.png", image_folder / "test" / "cat" / f"leaked{number}.png")
+    pixels = np.asarray(PIL.Image.open(cats / "006.png"))
+    PIL.Image.fromarray(pixels).save(dogs / "same.bmp")  # another file, the same picture
+    shutil.copy(dogs / "001.jpeg", dogs / "twin.jpeg")
+    examples = run(image_folder, tmp_path / "out")
+    found = report(examples).duplicates
+    assert (found["pictures"], found["examples"]) == (5, 10)
+    assert found["leaked"] == {"validation": 0, "test": 3}
+    assert found["contradicting"] == {"pictures": 1, "examples": 2}
+    assert sum(found["copies"].values()) == 2
+    pictures = json.loads(pathlib.Path(examples.uri, DUPLICATES).read_text())["pictures"]
+    named = [[id for _, _, id in each["examples"]] for each in pictures]
+    assert sorted(named[:3]) == [[f"train/cat/00{2 * n}.png", f"test/cat/leaked{n}.png"] for n in range(3)]
+    assert named[3:] == [["train/cat/006.png", "train/dog/same.bmp"], ["train/dog/001.jpeg", "train/dog/twin.jpeg"]]
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    leaked, contradicting, copies = [e["text"] for e in map(json.loads, lines) if e["kind"] == "warning"]
+    assert leaked.startswith(
+        "test examples that are duplicates of training pictures: 3 of 15, such as test/cat/leaked"
+    )
+    pair = "train/cat/006.png (cat) and train/dog/same.bmp (dog)"
+    assert contradicting == f"pictures under more than one class: 1, such as {pair}"
+    assert copies.startswith("examples that are duplicates of another one in their split: ")
+
+
+@pytest.mark.parametrize("suffix", ["webp", "bmp", "gif", "tif"])
+def test_folders_of_other_formats_are_converted(suffix, tmp_path):
+    root = write_folder(tmp_path / "pets", train=6, test=2)
+    for file in [*root.glob("*/*/*")]:
+        with PIL.Image.open(file) as image:
+            image.save(file.with_suffix(f".{suffix}"))
+        file.unlink()
+    examples = run(root, tmp_path / "out", validation_share=0.3)
+    assert (report(examples).total, report(examples).ignored) == (16, {})
+    assert all(example["image"].startswith(b"\x89PNG") for example in read(examples, "train"))
 
 
 def test_a_hostile_pickle_stops_the_run_with_one_sentence(python_folder, tmp_path):
@@ -143,7 +205,7 @@ def test_workers_in_processes_of_their_own_read_the_same(image_folder, tmp_path)
     workers = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
     apart = run(image_folder, tmp_path / "apart", workers, **options)
     assert report(apart) == report(here)
-    for split in ingest.SPLITS:
+    for split in ingest_report.SPLITS:
         found = [sorted(read(examples, split), key=lambda example: example["id"]) for examples in (here, apart)]
         assert found[0] == found[1] != []
 
@@ -204,7 +266,7 @@ def test_any_builder_with_images_and_classes_will_do(tmp_path):
     assert found.class_names == ["one", "two", "three"]
     assert found.counts["test"] == {"one": 3, "two": 3, "three": 3}
     assert sum(found.counts["train"].values()) + sum(found.counts["validation"].values()) == 40
-    everything = [example for split in ingest.SPLITS for example in read(examples, split, ["other", "parity"])]
+    everything = [example for split in ingest_report.SPLITS for example in read(examples, split, ["other", "parity"])]
     assert len({example["id"] for example in everything}) == 49
     assert {example["other"] for example in everything} == {"x"}
     assert sorted({example["parity"] for example in everything}) == ["even", "odd"]
