@@ -467,6 +467,7 @@ def fn_args(data, tmp_path):
         custom_config={
             "model": MODEL.model_dump(mode="json"),
             "training": recipe(epochs=1).model_dump(mode="json"),
+            "background": "white",
             "checkpoint_root": str(tmp_path / "checkpoints"),
             "code": "abc",
         },
