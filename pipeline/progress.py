@@ -80,6 +80,9 @@ class Run:
         of = f" of {event['of']}" if event["of"] else ""
         self._detail(f"downloading {event['name']}: {event['megabytes']}{of} MB")
 
+    def _on_unpack(self, event: Mapping) -> None:
+        self._detail(f"unpacking {event['name']}: {event['megabytes']} of {event['of']} MB")
+
     def _on_ingest(self, event: Mapping) -> None:
         self._detail(f"{event['images']:,} images")
 

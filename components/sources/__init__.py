@@ -44,11 +44,6 @@ def open_source(data: settings.Data, scratch: pathlib.Path) -> Source:
 
 
 def _open_path(path: pathlib.Path, data: settings.Data, scratch: pathlib.Path) -> Source:
-    from components.sources.archives import ArchiveSource
-    from components.sources.folders import FolderSource
+    from components.sources.packed import PackedSource, open_folder
 
-    if path.is_file() or ArchiveSource.recognises(path):
-        if data.features:
-            raise UserError(f"data.features names {data.features[0]}, but {path} has no further ones.")
-        return ArchiveSource.open(path, scratch)
-    return FolderSource.open(path, data.newest_spans, data.features)
+    return PackedSource.open(path, data, scratch) if path.is_file() else open_folder(path, str(path), data)

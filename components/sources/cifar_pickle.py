@@ -2,19 +2,25 @@
 
 A pickle may name any function to be called while it is read. This unpickler knows only what such a file contains:
 plain containers, strings, numbers and one uint8 array. Every name in the file that would be looked up is refused,
-but for the few that build an array, and those stand for harmless code of our own.
+but for the few that build an array, and those stand for harmless code of our own. A pickle has no checksum; what can
+be checked is that it is whole, that nothing follows it, and that its parts fit together.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import pathlib
 import pickle
+import pickletools
+import reprlib
 
 import numpy as np
 
 from core.errors import UserError
+from core.text import plain
 
+PIXELS = 32 * 32 * 3
 LARGEST = 512 * 2**20  # bytes; a batch of the original has 31 MB
 
 
@@ -32,7 +38,7 @@ class _DType:
 
     def __init__(self, code: object, *_: object) -> None:
         if code not in ("u1", b"u1", "|u1", b"|u1"):
-            raise pickle.UnpicklingError(f"an array of type {code!r}")
+            raise pickle.UnpicklingError(f"an array of type {reprlib.repr(code)}")
 
     def __setstate__(self, state: object) -> None:
         pass
@@ -72,6 +78,13 @@ def _encode(text: object, encoding: object = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes(*arguments: object) -> bytes:
+    """Stands for bytes, by which Python 3 writes empty bytes into pickles of protocol 2."""
+    if arguments:
+        raise pickle.UnpicklingError("bytes of something")
+    return b""
+
+
 _KNOWN = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
@@ -79,6 +92,8 @@ _KNOWN = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _DType,
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "bytes"): _no_bytes,
 }
 
 
@@ -100,19 +115,36 @@ def load(path: pathlib.Path) -> dict[str, object]:
         UserError: the file holds anything that a CIFAR-10 file does not, or is damaged.
     """
     if path.stat().st_size > LARGEST:
-        raise UserError(f"{path.name} is larger than {LARGEST >> 20} MB, so it is no CIFAR-10 file.")
+        raise UserError(f"{path} is larger than {LARGEST >> 20} MB, so it is no CIFAR-10 file.")
     try:
-        with open(path, "rb") as file:
-            content = _Unpickler(file, encoding="bytes").load()
+        content = path.read_bytes()
+        _check_memory(content)
+        file = io.BytesIO(content)
+        found = _Unpickler(file, encoding="bytes").load()
+        if file.read(1):
+            raise EOFError("something follows its end")
     except pickle.UnpicklingError as problem:
         if "truncated" in str(problem):
-            raise UserError(f"{path.name} is damaged ({problem}): get the archive again.") from None
-        raise UserError(f"{path.name} was refused, it is not what a CIFAR-10 file holds: {problem}.") from None
+            raise UserError(f"{path} is damaged ({problem}): get the archive again.") from None
+        raise UserError(
+            f"{path} was refused, it is not what a CIFAR-10 file holds: {plain(problem)[:200]}."
+        ) from None
     except Exception as problem:  # a damaged pickle raises almost anything
-        raise UserError(f"{path.name} is damaged ({type(problem).__name__}): get the archive again.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path.name} holds no dict, so it is no CIFAR-10 file.")
-    return {_text(key): value for key, value in content.items()}
+        raise UserError(f"{path} is damaged ({type(problem).__name__}): get the archive again.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no dict, so it is no CIFAR-10 file.")
+    return {_text(key): value for key, value in found.items()}
+
+
+def _check_memory(content: bytes) -> None:
+    """Raises ValueError if the pickle is cut, or numbers its parts so that a table of gigabytes would be made."""
+    operations = numbered = 0
+    for operation, argument, _ in pickletools.genops(content):
+        operations += 1
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument is not None:
+            numbered = max(numbered, int(argument))
+    if numbered > operations:
+        raise ValueError("its parts are numbered beyond their count")
 
 
 def load_batch(path: pathlib.Path) -> Batch:
@@ -121,9 +153,13 @@ def load_batch(path: pathlib.Path) -> Batch:
     array, labels = content.get("data"), content.get("labels")
     pixels = array.pixels if isinstance(array, _Array) else None
     if pixels is None or pixels.ndim != 2 or not isinstance(labels, list):
-        raise UserError(f"{path.name} lacks data or labels, so it is no CIFAR-10 batch.")
-    if len(labels) != len(pixels) or not all(type(label) is int for label in labels):
-        raise UserError(f"{path.name} has {len(pixels)} images and {len(labels)} labels: get the archive again.")
+        raise UserError(f"{path} lacks data or labels, so it is no CIFAR-10 batch: get the archive again.")
+    if pixels.shape[1] != PIXELS:
+        raise UserError(f"{path} has images of {pixels.shape[1]} values instead of {PIXELS}: get the archive again.")
+    if len(labels) != len(pixels):
+        raise UserError(f"{path} has {len(pixels)} images and {len(labels)} labels: get the archive again.")
+    if not all(type(label) is int for label in labels):
+        raise UserError(f"{path} has labels that are no integers: get the archive again.")
     names = content.get("filenames")
     if not isinstance(names, list) or len(names) != len(labels):
         names = [""] * len(labels)
@@ -133,10 +169,11 @@ def load_batch(path: pathlib.Path) -> Batch:
 def load_label_names(path: pathlib.Path) -> tuple[str, ...]:
     """The names of the classes in batches.meta. Raises UserError."""
     names = load(path).get("label_names")
-    if not isinstance(names, list) or not names:
-        raise UserError(f"{path.name} holds no label_names.")
+    if not isinstance(names, list) or not all(isinstance(name, bytes | str) for name in names):
+        raise UserError(f"{path} holds no label_names: get the archive again.")
     return tuple(map(_text, names))
 
 
 def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """Text that may be stored as bytes; "" for anything else."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""

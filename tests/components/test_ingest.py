@@ -194,7 +194,7 @@ def test_folders_of_other_formats_are_converted(suffix, tmp_path):
 
 def test_a_hostile_pickle_stops_the_run_with_one_sentence(python_folder, tmp_path):
     (python_folder / "data_batch_1").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
-    with pytest.raises(UserError, match=r"^data_batch_1 was refused.*os\.system\.$"):
+    with pytest.raises(UserError, match=r"data_batch_1 was refused.*os\.system\.$"):
         run(python_folder, tmp_path / "out")
 
 
