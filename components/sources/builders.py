@@ -1,10 +1,15 @@
-"""Any image-classification data set of TensorFlow Datasets by name, our own `shapes10` among them."""
+"""Any image-classification data set of TensorFlow Datasets by name, our own `shapes10` among them.
+
+Every record of a TFRecord file has a checksum, which TensorFlow looks at. That all records and files are there is
+looked at here, before any is read.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import difflib
+import os
 import pathlib
 import re
 import threading
@@ -20,10 +25,12 @@ from components.sources.base import BadRecord, Record, Shard, Source
 from core import settings
 from core.errors import UserError
 from core.events import emit
+from core.text import plain
 
 EMBEDDED = "shapes10"
 SHARD_SIZE = 10_000  # examples
 NETWORK_SECONDS = 15
+FRAME = 16  # bytes of a TFRecord file beside each record: its length, and two checksums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +54,17 @@ class BuilderSource(Source):
         """
         builder = _builder(data, scratch)
         _prepare(builder)
-        image_key, label_key, id_key = _features(builder)
+        directory = str(builder.data_path)
+        with _undamaged(directory):
+            image_key, label_key, id_key = _features(builder)
+            class_names = _class_names(builder, label_key)
+            splits = (("train", data.train_split), ("test", _test_split(builder, data)))
+            for _, theirs in splits:
+                _check_files(builder, theirs)
         return cls(
-            directory=str(builder.data_path),
-            splits=(("train", data.train_split), ("test", _test_split(builder, data))),
-            class_names=tuple(builder.info.features[label_key].names),
+            directory=directory,
+            splits=splits,
+            class_names=class_names,
             image_key=image_key,
             label_key=label_key,
             id_key=id_key,
@@ -59,7 +72,8 @@ class BuilderSource(Source):
         )
 
     def shards(self) -> list[Shard]:
-        builder = tfds.builder_from_directory(self.directory)
+        with _undamaged(self.directory):
+            builder = tfds.builder_from_directory(self.directory)
         found = []
         for split, theirs in self.splits:
             try:
@@ -74,14 +88,15 @@ class BuilderSource(Source):
         return found
 
     def read(self, shard: Shard) -> Iterator[Record | BadRecord]:
-        builder = tfds.builder_from_directory(self.directory)
         theirs = dict(self.splits)[shard.split]
-        dataset = builder.as_dataset(
-            split=_part(theirs, shard, builder),
-            decoders={self.image_key: tfds.decode.SkipDecoding()},
-            read_config=tfds.ReadConfig(add_tfds_id=True, interleave_cycle_length=1, try_autocache=False),
-            shuffle_files=False,
-        )
+        with _undamaged(self.directory):
+            builder = tfds.builder_from_directory(self.directory)
+            dataset = builder.as_dataset(
+                split=_part(theirs, shard, builder),
+                decoders={self.image_key: tfds.decode.SkipDecoding()},
+                read_config=tfds.ReadConfig(add_tfds_id=True, interleave_cycle_length=1, try_autocache=False),
+                shuffle_files=False,
+            )
         id_key = self.id_key or "tfds_id"
         wanted = {self.image_key, self.label_key, id_key, *self.feature_keys}
         features = builder.info.features
@@ -98,7 +113,7 @@ class BuilderSource(Source):
                 # A damaged record hides where the next one begins.
                 lost = shard.stop - shard.start - done
                 where = f"{shard.name}, from about example {shard.start + done}"
-                yield BadRecord(where, f"{type(problem).__name__}: {problem.message[:200]}", lost)
+                yield BadRecord(where, f"{type(problem).__name__}: {_reason(problem)}", lost)
                 return
             further = [[_words(features[key], value) for value in batch[key]] for key in self.feature_keys]
             for image, label, name, *values in zip(
@@ -107,6 +122,66 @@ class BuilderSource(Source):
                 kept = dict(zip(self.feature_keys, values, strict=True))
                 yield Record(image, int(label), name.decode("utf-8", "replace"), kept)
                 done += 1
+
+
+@contextlib.contextmanager
+def _undamaged(directory: str) -> Iterator[None]:
+    """Raises UserError for whatever TensorFlow Datasets raises within, when what it had prepared is damaged."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as problem:
+        raise UserError(
+            f"The data set in {directory} cannot be read ({_reason(problem)}): if its files are damaged, remove the "
+            "folder and prepare the data set again."
+        ) from None
+
+
+def _reason(problem: Exception) -> str:
+    """The gist of an exception of TensorFlow's or TensorFlow Datasets', on one line."""
+    text = problem.message if isinstance(problem, tf.errors.OpError) else str(problem)
+    text = re.sub(r"\{\{.*?\}\} ?|^.*Failed to construct dataset .*?\}\": | \[Op:.*", "", text)
+    return plain(text.strip().split("\n")[0])[:200].rstrip(". ") or type(problem).__name__
+
+
+def _check_files(builder: tfds.core.DatasetBuilder, theirs: str) -> None:
+    """Raises UserError unless the files of the split `theirs` have as many records as dataset_info.json tells.
+
+    The sizes of the files tell it, as a rule; where they do not fit, the records are counted. Nothing is looked at
+    where the files are not here, or no TFRecord files.
+    """
+    name = re.split(r"[\[%]", theirs)[0]
+    if "://" in str(builder.data_path) or name not in builder.info.splits:
+        return
+    if builder.info.file_format not in (None, tfds.core.FileFormat.TFRECORD):
+        return
+    whole = builder.info.splits[name]
+    for split in getattr(whole, "split_infos", [whole]):
+        paths = [pathlib.Path(path) for path in split.filepaths]
+        for path in paths:
+            if not path.is_file():
+                raise UserError(f"{path} is missing: remove its folder and prepare the data set again.")
+        size = sum(path.stat().st_size for path in paths)
+        if min(split.shard_lengths, default=0) >= 0 and size == split.num_bytes + FRAME * split.num_examples:
+            continue
+        for path, told in zip(paths, split.shard_lengths, strict=True):
+            if (found := _records(path)) != told:
+                raise UserError(
+                    f"{path} has {found:,} complete records, but dataset_info.json beside it tells of {told:,}: "
+                    "remove the folder and prepare the data set again."
+                )
+
+
+def _records(path: pathlib.Path) -> int:
+    """How many complete records a TFRecord file has, by their lengths alone."""
+    count = at = 0
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while len(header := file.read(8)) == 8 and (at := at + FRAME + int.from_bytes(header, "little")) <= size:
+            file.seek(at)
+            count += 1
+    return count
 
 
 def _part(theirs: str, shard: Shard, builder: tfds.core.DatasetBuilder) -> tfds.core.ReadInstruction:
@@ -134,8 +209,9 @@ def _builder(data: settings.Data, scratch: pathlib.Path) -> tfds.core.DatasetBui
         raise UserError(
             f"{name} is neither a file or folder nor a data set of TensorFlow Datasets: {hint}."
         ) from None
-    except (ValueError, AssertionError) as problem:
-        raise UserError(f"{name}: {str(problem).splitlines()[0]}") from None
+    except Exception as problem:  # damaged JSON makes it raise many kinds
+        prepared = f"; if the files in {directory} are damaged, remove them and prepare the data set again"
+        raise UserError(f"{name}: {_reason(problem)}{prepared if directory else ''}.") from None
 
 
 def _prepare(builder: tfds.core.DatasetBuilder) -> None:
@@ -149,11 +225,10 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     except Exception as problem:  # whatever the network, the disk or the builder's own code raises
         if name == EMBEDDED:
             raise
-        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:160]
         raise UserError(
-            f"{name} is not prepared in {_data_dir(builder)} and cannot be downloaded ({reason}). Three ways on: "
-            "connect to the network; name the folder of a prepared copy with --data-dir; or name an archive or a "
-            "folder of images with --data."
+            f"{name} is not prepared in {_data_dir(builder)} and cannot be downloaded ({_reason(problem)}). Three "
+            "ways on: connect to the network; name the folder of a prepared copy with --data-dir; or name an archive "
+            "or a folder of images with --data."
         ) from None
 
 
@@ -208,6 +283,22 @@ def _features(builder: tfds.core.DatasetBuilder) -> tuple[str, str, str]:
     if image is None or label is None:
         raise UserError(f"{builder.info.name} has no image with a class label, so there is nothing to classify.")
     return image, label, "id" if "id" in flat and isinstance(flat["id"], tfds.features.Text) else ""
+
+
+def _class_names(builder: tfds.core.DatasetBuilder, label_key: str) -> tuple[str, ...]:
+    """The names of the classes. Raises UserError if the file that has them is damaged; nobody else looks."""
+    label = builder.info.features[label_key]
+    names = tuple(label.names)
+    file = builder.data_path / f"{label_key}.labels.txt"
+    numbered = names == tuple(map(str, range(label.num_classes)))  # what TensorFlow Datasets says without the file
+    if len(set(names)) != label.num_classes or (
+        numbered and file.exists() and file.read_bytes().decode("utf-8", "replace").split() != [*names]
+    ):
+        raise UserError(
+            f"{file} does not have the names of {label.num_classes} classes, each once: remove its folder and "
+            "prepare the data set again."
+        )
+    return names
 
 
 def _further(builder: tfds.core.DatasetBuilder, wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ SECRET = 0x41  # flags of an encrypted member of a zip
 ZIP_NAMES = {6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "xz", 96: "JPEG", 98: "PPMd", 99: "AES"}
 METADATA = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
 
-HIDDEN = "hidden (the name begins with a dot)"
+HIDDEN = "hidden"
 MACOS = "made by macOS (__MACOSX)"
 LINK = "a link"
 SPECIAL = "neither a file nor a folder"

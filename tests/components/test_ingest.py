@@ -229,7 +229,7 @@ def test_a_prepared_builder_is_read_offline_and_a_damaged_one_is_not_silently_lo
     content = bytearray(record.read_bytes())
     content[len(content) // 2] ^= 0xFF
     record.write_bytes(content)
-    with pytest.raises(UserError, match=r"shapes10 test, from about example \d+: DataLossError"):
+    with pytest.raises(UserError, match=r"shapes10 test, from about example \d+: DataLossError: corrupted record"):
         run("shapes10/small", tmp_path / "bad", data_dir=str(tmp_path / "data"))
 
 
