@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import os
 import pathlib
 from collections.abc import Iterator, Mapping
 
@@ -14,6 +13,7 @@ from components.sources.folders import SPAN, SPLITS, FolderSource
 from core import settings
 from core.errors import UserError
 from core.text import plain
+from core.walk import walk
 
 DEEPEST = 3  # archives within archives
 SHOWN = 5  # of what an archive holds instead of data
@@ -106,9 +106,7 @@ def _has_splits(folder: pathlib.Path) -> bool:
 
 
 def _files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    for place, folders, files in os.walk(folder):
-        folders.sort()
-        yield from (pathlib.Path(place, file) for file in sorted(files))
+    return (folder / entry.path for entry in walk(folder))
 
 
 def _count(folder: pathlib.Path) -> int:

@@ -16,7 +16,9 @@ from pipeline.commands.common import EXIT_CODES, settings_options, workdir_optio
 @click.command("run", epilog=EXIT_CODES)
 @settings_options
 @click.option(
-    "--data", metavar="SOURCE", help="A TensorFlow Datasets name, a CIFAR-10 archive, or a folder of images."
+    "--data",
+    metavar="SOURCE",
+    help="A TensorFlow Datasets name, or a folder or an archive: of images by class, or CIFAR-10.",
 )
 @click.option("--data-dir", metavar="DIR", help="Folder of prepared TensorFlow Datasets.")
 @workdir_option

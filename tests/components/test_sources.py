@@ -10,7 +10,7 @@ import pytest
 from image_data import CLASSES, batches, encoded, pack, picture, write_folder, write_python
 from ports import closed_port
 
-from components.sources import Record, cifar_pickle, open_source
+from components.sources import BadRecord, Record, cifar_pickle, open_source
 from components.sources.archives import to_image
 from core import events
 from core.errors import UserError

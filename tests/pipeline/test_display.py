@@ -6,7 +6,7 @@ from run_data import examples, predict, write_run
 from terminal_lines import AWKWARD, shown
 
 from core.workdir import Workdir
-from pipeline import display
+from pipeline import display, progress
 
 
 @pytest.mark.parametrize("width", [30, 80, 120])
@@ -29,3 +29,10 @@ def test_the_outcome_says_where_the_report_is(tmp_path):
     found = write_run(Workdir(tmp_path), "20260101-000000", predict(examples(AWKWARD, 40), 0.9, 1))
     lines = shown(display.outcome, found, tmp_path / "runs" / found["run"], width=30)
     assert f"Report: {tmp_path}/runs/{found['run']}/report.html" in lines  # to be clicked on, so on one line
+
+
+def test_what_is_unpacked_is_told_beside_its_node():
+    run = progress.Run()
+    run.apply({"kind": "node", "node": "ImageExampleGen", "state": progress.RUNNING, "time": 0})
+    assert run.apply({"kind": "unpack", "name": "pets.zip", "megabytes": 3, "of": 9}) is None
+    assert run.nodes["ImageExampleGen"].detail == "unpacking pets.zip: 3 of 9 MB"
