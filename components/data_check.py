@@ -1,6 +1,8 @@
 """DataCheck: stops the pipeline on anomalies, in words. TFX's ExampleValidator only writes them down."""
 
+import json
 import os
+from collections.abc import Mapping, Sequence
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
@@ -9,33 +11,41 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics, Schema
+from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStatistics, Schema
 from tfx.utils import io_utils
 
+from components import records
+from components.example_gen import REPORT as INGEST
 from core.errors import UserError
+from core.text import plain
+from review import duplicates
 
 FEATURE = "class_name"  # whose distribution is compared
 
 
 @component
 def DataCheck(
+    examples: InputArtifact[Examples],
     statistics: InputArtifact[ExampleStatistics],
     schema: InputArtifact[Schema],
     anomalies: InputArtifact[ExampleAnomalies],
     distribution: OutputArtifact[ExampleAnomalies],
     max_skew: Parameter[float],
     max_drift: Parameter[float],
+    max_leaked_share: Parameter[float],
     previous_statistics: InputArtifact[ExampleStatistics] = None,
 ) -> None:
-    """Raises UserError if the data do not fit the schema or their labels are distributed differently.
+    """Raises UserError if the data do not fit the schema, labels are distributed differently, or too much leaks.
 
     Args:
+        examples: with what the ingest told of them.
         statistics: of this run's splits.
         schema: what they must fit.
         anomalies: what ExampleValidator found.
         distribution: the result of comparing the distribution of labels, as TFDV writes it.
         max_skew: largest allowed difference of a class's share between train and test (L-infinity distance).
         max_drift: the same between this run's train and the last run's.
+        max_leaked_share: largest allowed share of test examples whose picture is in an earlier split, too; 1: any.
         previous_statistics: of the last run, if there was one.
     """
     for split in artifact_utils.decode_split_names(anomalies.split_names):
@@ -55,6 +65,34 @@ def DataCheck(
     refuse(
         found,
         "the distribution of labels changed more than data.max_label_skew or data.max_label_drift allows",
+    )
+    if max_leaked_share < 1:
+        with fileio.open(os.path.join(examples.uri, INGEST), "r") as file:
+            refuse_leaks(json.loads(file.read()), records.duplicates(examples.uri), max_leaked_share)
+
+
+def refuse_leaks(ingested: Mapping, pictures: Sequence[duplicates.Picture], most: float) -> None:
+    """Raises UserError if too many test examples have a picture of an earlier split.
+
+    Args:
+        ingested: the ingest's report.
+        pictures: that several examples have.
+        most: share of the test examples that may.
+    """
+    if not ingested.get("duplicates"):
+        raise UserError(
+            "data.max_leaked_share cannot be kept: these examples were ingested before duplicates were looked for; "
+            "ingest them again with --fresh, or leave the limit out."
+        )
+    leaked, total = ingested["duplicates"]["leaked"].get("test", 0), sum(ingested["counts"]["test"].values())
+    if leaked <= most * total:
+        return
+    pair = duplicates.leaked_pair(pictures)
+    example = f"; {plain(pair[0])} of the test split is {plain(pair[2])} of the {pair[1]} split" if pair else ""
+    raise UserError(
+        f"{leaked} of {total} test examples ({leaked / total:.2%}) are duplicates of training or validation "
+        f"pictures, more than data.max_leaked_share={most} allows{example}. Remove them from one of the splits, or "
+        "allow more with --set data.max_leaked_share=..."
     )
 
 

@@ -9,6 +9,8 @@ import math
 import PIL.Image
 import PIL.ImageStat
 
+from core import images
+
 # Fixed limits, so that a slice means the same in every run: (upper limit, name), the last without limit.
 BRIGHTNESS = ((64, "dark (<64)"), (128, "dim (64-127)"), (192, "bright (128-191)"), (256, "light (>=192)"))
 CONTRAST = ((32, "low (<32)"), (64, "medium (32-63)"), (128, "high (>=64)"))
@@ -39,6 +41,11 @@ def derive(encoded: bytes) -> dict[str, str | int]:
         "width": width,
         "height": height,
     }
+
+
+def digest(encoded: bytes) -> str:
+    """What names a picture of the examples by its pixels, as the ingest does."""
+    return images.check(encoded)[1].hex()
 
 
 def _name(limits: tuple[tuple[float, str], ...], value: float) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow_model_analysis as tfma
@@ -12,6 +13,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from components import tfma_metrics
 from components.evaluator import BASELINE, CANDIDATE
 from core import settings
+from review import duplicates, predictions
 from trainer import features
 
 ACCURACY, LOSS, TOP, MATRIX = "accuracy", "loss", "top_3_accuracy", "confusion_matrix"
@@ -143,11 +145,25 @@ def load(path: str, model: str = CANDIDATE) -> Evaluation | None:
     )
 
 
-def measured(path: str) -> dict[str, dict | str | None]:
-    """An Evaluator's result as plain data: "candidate" and "baseline", as `Evaluation` or None, and its path."""
+def measured(path: str, pictures: Sequence[duplicates.Picture] = ()) -> dict[str, dict | str | None]:
+    """An Evaluator's result as plain data.
+
+    Args:
+        path: of the result.
+        pictures: that several examples have, from `records.duplicates`.
+
+    Returns:
+        "candidate" and "baseline", as `Evaluation` or None, "evaluation", the path, and "without_leaked" as from
+        `duplicates.kept`.
+    """
     loaded = {name: load(path, name) for name in (CANDIDATE, BASELINE)}
+    remaining = None
+    if any(map(duplicates.leaks, pictures)):
+        with contextlib.suppress(FileNotFoundError):  # an older evaluation kept no predictions
+            remaining = duplicates.kept(predictions.read(path), pictures)
     return {name: dataclasses.asdict(found) if found else None for name, found in loaded.items()} | {
-        "evaluation": path
+        "evaluation": path,
+        "without_leaked": remaining,
     }
 
 

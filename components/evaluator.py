@@ -195,7 +195,8 @@ class _Overall(beam.PTransform):
 
 def _derive(extracts: tfma.Extracts) -> tfma.Extracts:
     given = extracts[tfma.FEATURES_KEY]
-    derived = derived_features.derive(_only(given[features.IMAGE]))
+    image = _only(given[features.IMAGE])
+    derived = derived_features.derive(image) | {"digest": derived_features.digest(image)}
     kept = {key: value for key, value in given.items() if key != features.IMAGE}  # slicing needs no pixels
     kept |= {key: np.array([value]) for key, value in derived.items()}
     return {**extracts, tfma.FEATURES_KEY: kept}
@@ -222,7 +223,7 @@ def _row(extracts: tfma.Extracts) -> dict[str, object]:
     label = extracts[tfma.LABELS_KEY]
     if isinstance(answer, dict):  # with a baseline, one for each model
         answer, label = answer[CANDIDATE], label[CANDIDATE] if isinstance(label, dict) else label
-    derived = {key: _only(given[key]) for key in (*derived_features.NAMES, "width", "height")}
+    derived = {key: _only(given[key]) for key in (*derived_features.NAMES, "width", "height", "digest")}
     id, class_name = (_only(given[key]).decode() for key in (features.ID, features.CLASS_NAME))
     return predictions.row(id, int(_only(label)), class_name, np.ravel(answer), derived)
 

@@ -55,6 +55,9 @@ class Data(Group):
     version: str = Field("auto", description="identifies the data for the cache; auto: look at the files")
     max_label_skew: Share = Field(0.1, description="largest change of a class's share between train and test")
     max_label_drift: Share = Field(0.1, description="largest change of a class's share since the last run")
+    max_leaked_share: Share | None = Field(
+        None, description="share of test examples whose picture is in train or validation, too; null: only warn"
+    )
     update_schema: bool = Field(False, description="infer the stored schema anew from this run's data")
 
     @pydantic.field_validator("background", mode="after")
@@ -71,7 +74,7 @@ class Data(Group):
     @pydantic.field_validator("features", mode="after")
     @classmethod
     def _are_further(cls, features: tuple[str, ...]) -> tuple[str, ...]:
-        taken = {"image", "label", "class_name", "id", "brightness", "contrast", "size", "width", "height"}
+        taken = {"image", "label", "class_name", "id", "brightness", "contrast", "size", "width", "height", "digest"}
         for name in features:
             if name in taken or features.count(name) > 1:
                 raise ValueError(f"{name} is there already")

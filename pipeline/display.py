@@ -61,6 +61,7 @@ def summary(console: Console, found: Mapping) -> None:
         if len(part["classes"]) > terminal.FOLD:
             console.print(f"… and {len(part['classes']) - terminal.FOLD} more classes: alexnet slices")
         terminal.gate_lines(console, part["gates"])
+    terminal.duplicate_lines(console, found)
     bad = (found.get("data") or {}).get("bad")
     if bad:
         console.print(f"[yellow]{bad} bad examples were dropped; they are listed in results.json.[/]")

@@ -11,7 +11,7 @@ from typing import Any
 import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 
-from components import evaluation
+from components import evaluation, records
 from components.example_gen import REPORT
 from components.previous import CURRENT, node_of
 from components.serving_check import RESULT
@@ -131,7 +131,9 @@ def summarise(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, Any]:
         summary["model"] = os.path.join(trainer["model"].uri, "Format-Serving")
         summary["tensorboard"] = trainer["model_run"].uri
     if evaluator := found.get("Evaluator"):
-        summary |= evaluation.measured(evaluator["evaluation"].uri)
+        examples = found.get("ImageExampleGen", {}).get("examples")
+        pictures = records.duplicates(examples.uri) if examples else []
+        summary |= evaluation.measured(evaluator["evaluation"].uri, pictures)
         summary["blessed"] = evaluator["blessing"].custom_properties["blessed"].int_value == 1
     if report := found.get("EvaluationReport"):
         summary["report"] = report["report"].uri

@@ -32,12 +32,14 @@ EVALUATION_CODE = (
     "components/derived_features.py",
     "components/records.py",
     "components/tfma_metrics.py",
+    "core/images.py",
     "review/predictions.py",
 )
 REPORT_CODE = (
     "components/evaluation.py",
     "components/evaluation_report.py",
     "components/records.py",
+    "review/duplicates.py",
     "review/gates.py",
     "review/predictions.py",
     "review/report",
@@ -127,13 +129,16 @@ def create_pipeline(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
     previous = history.statistics(statistics.outputs["statistics"])
+    leaked = settings.data.max_leaked_share
     check = DataCheck(
+        examples=examples.outputs["examples"],
         statistics=statistics.outputs["statistics"],
         schema=schema.outputs["schema"],
         anomalies=validator.outputs["anomalies"],
         previous_statistics=previous.outputs["statistics"],
         max_skew=settings.data.max_label_skew,
         max_drift=settings.data.max_label_drift,
+        max_leaked_share=1.0 if leaked is None else leaked,
     )
     transform = tfx_components.Transform(
         examples=examples.outputs["examples"],

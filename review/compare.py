@@ -246,14 +246,14 @@ def meet(first: Mapping, run: Mapping) -> tuple[Pairs | None, list[str]]:
         UserError: the runs are of other classes.
     """
     fit(first, run)
+    notes = [_without_leaked(result) for result in (first, run) if result["evaluation"].get("without_leaked")]
     frames = [predictions(result["evaluation"]) for result in (first, run)]
     missing = [result["run"] for result, frame in zip((first, run), frames, strict=True) if frame is None]
     if missing:
         why = f"Run{'s' if len(missing) > 1 else ''} {' and '.join(missing)} kept no predictions"
-        return None, [f"{why}, so {WITHOUT_PAIRS}"]
+        return None, [f"{why}, so {WITHOUT_PAIRS}", *notes]
     pairs = pair(*frames)
     shared, counts = len(pairs.frame), pairs.counts
-    notes = []
     if pairs.differing:
         notes.append(f"{pairs.differing:,} examples have the id of another image or class and were left out.")
     if pairs.repeated:
@@ -268,6 +268,17 @@ def meet(first: Mapping, run: Mapping) -> tuple[Pairs | None, list[str]]:
     if first["evaluation"]["path"] == run["evaluation"]["path"]:
         notes.append("Both runs show the same evaluation: the later one took it from the cache.")
     return pairs, [f"{what}, with McNemar's exact test.", *notes]
+
+
+def _without_leaked(result: Mapping) -> str:
+    """That a run's accuracy is partly of pictures that it was trained on."""
+    part = result["evaluation"]["without_leaked"]
+    rest = "none remains" if part["accuracy"] is None else f"without them its accuracy is {part['accuracy']:.2%}"
+    many = "s have pictures" if part["leaked"] != 1 else " has a picture"
+    return (
+        f"Run {result['run']}: {part['leaked']:,} test example{many} of its training or validation split; {rest}, "
+        f"n={part['count']:,}."
+    )
 
 
 WITHOUT_PAIRS = (

@@ -29,6 +29,7 @@ SCHEMA = pyarrow.schema(
         ("brightness", pyarrow.string()),
         ("contrast", pyarrow.string()),
         ("size", pyarrow.string()),
+        ("digest", pyarrow.string()),
     ]
 )
 
@@ -40,7 +41,7 @@ def row(id: str, label: int, class_name: str, probabilities: np.ndarray, derived
         id: of the example.
         label: the true class, and `class_name` its name.
         probabilities: float [classes].
-        derived: from `derived_features.derive`.
+        derived: from `derived_features`: what `derive` gives, and the digest.
     """
     top = np.argsort(-probabilities, kind="stable")[:TOP]
     return {
@@ -65,7 +66,8 @@ def read(evaluation: str) -> pandas.DataFrame:
     Returns:
         The columns of SCHEMA: `predicted` is the most probable class and `probability` its probability,
         `true_probability` that of the true class, `top` and `top_probabilities` those of the three most probable
-        ones; `width` and `height` in pixels, then the derived features.
+        ones; `width` and `height` in pixels, then the derived features; `digest` is the same for the same pixels, and
+        missing in older evaluations.
 
     Raises:
         FileNotFoundError: this evaluation kept none.

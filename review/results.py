@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 from core.settings import Evaluation, Settings
-from review import gates
+from review import duplicates, gates
 from review.statistics import wilson
 
-VERSION = 2  # of the form of results.json
+VERSION = 3  # of the form of results.json
 
 
 def evaluate(summary: Mapping, settings: Settings) -> dict | None:
@@ -35,12 +35,16 @@ def evaluate(summary: Mapping, settings: Settings) -> dict | None:
         baseline["recalls"] if baseline else None,
     )
     rows = classes(candidate, baseline, summary["data"]["class_names"], judged)
+    remaining = summary.get("without_leaked")
+    if remaining:
+        rows = [{**row, **duplicates.of_class(remaining.get(row["class_name"]))} for row in rows]
     bins = calibration(candidate["calibration"])
     error = sum(b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["count"]) / candidate["count"]
     return {
         "count": candidate["count"],
         "accuracy": candidate["accuracy"],
         "accuracy_interval": list(wilson(candidate["accuracy"], candidate["count"])),
+        "without_leaked": duplicates.overall(remaining) if remaining else None,
         "loss": candidate["loss"],
         "top_3_accuracy": candidate["top_3_accuracy"],
         "macro_f1": sum(row["f1"] or 0 for row in rows) / len(rows),

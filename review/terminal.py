@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.text import plain, setting
-from review import compare
+from review import compare, duplicates
 from review import history as past
 from review.tables import (
     NAME,
@@ -168,6 +168,7 @@ def slices(
             f": test accuracy {part['accuracy']:.2%} (95 % interval {low:.1%} to {high:.1%}), n={part['count']:,}",
         )
     )
+    duplicate_lines(console, found)
     if other:
         accuracy = other["evaluation"]["accuracy"]
         lines(console, [f"Other: run {other['run']} ({other['preset']}), test accuracy {accuracy:.2%}", *how])
@@ -311,6 +312,11 @@ def gate_lines(console: Console, gates: Sequence[Mapping]) -> None:
     if passed:
         which = f"{passed} other" if failed else f"all {passed}"
         console.print(Text("✓ ", "green") + Text(f"{which} gate{'s' if passed > 1 else ''} passed"))
+
+
+def duplicate_lines(console: Console, found: Mapping) -> None:
+    """What there is to say of pictures that several examples have."""
+    lines(console, duplicates.of_results(found), "yellow")
 
 
 def runs(console: Console, found: Sequence[Mapping], verdicts: Sequence[str]) -> None:

@@ -52,6 +52,8 @@ def command(workdir: str, run_id: str | None, other_id: str | None, names: str |
             row["compared"] = change.record() if change else None
     keys = ("count", "accuracy", "accuracy_interval", "loss", "top_3_accuracy", "macro_f1", "calibration_error")
     record = {"run": found["run"], "overall": {key: part.get(key) for key in keys}}
+    if part.get("without_leaked"):
+        record["overall"]["without_leaked"] = part["without_leaked"]
     if other:
         record |= {"compared_with": other["run"], "how": how}
     kind = {"features": features, "slices": rows} if chosen else {"classes": rows}
@@ -67,7 +69,8 @@ def _flat(row: dict, features: list[str]) -> dict:
     for key, value in row.items():
         if key.endswith("_interval"):
             stem = key.removesuffix("_interval")
-            made |= {f"{stem}_low": value[0], f"{stem}_high": value[1]}
+            low, high = value or (None, None)
+            made |= {f"{stem}_low": low, f"{stem}_high": high}
         elif key == "compared":
             made |= {f"compared_{name}": number for name, number in (value or {}).items()}
         elif key != "values":

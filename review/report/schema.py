@@ -74,6 +74,9 @@ class ClassRow(Part):
     mostly_taken_for: str | None = Field(description="the most frequent wrong answer")
     mostly_taken_for_count: int
     passed: bool = Field(description="whether it passed all of its gates")
+    leaked: int = Field(0, description="test examples whose picture is in train or validation, too")
+    recall_without_leaked: float | None = None
+    recall_without_leaked_interval: Interval | None = None
 
     @property
     def change(self) -> float | None:
@@ -116,12 +119,24 @@ class CalibrationBin(Part):
     accuracy: float | None = Field(description="the share of them that is right")
 
 
+class WithoutLeaked(Part):
+    """The test split without the examples whose picture is in train or validation, too: from the predictions."""
+
+    leaked: int = Field(description="test examples that are left out")
+    count: int = Field(description="those that remain")
+    accuracy: float | None = Field(description="of these; null if none remains")
+    accuracy_interval: Interval | None = Field(description="Wilson, 95 %")
+
+
 class Evaluation(Part):
-    """How the model did on the test split. All numbers come from TFMA or are derived from TFMA's."""
+    """How the model did on the test split. All numbers come from TFMA or are derived from TFMA's, but for those
+    without leaked examples, which are counted in the predictions that Evaluator kept.
+    """
 
     count: int
     accuracy: float
     accuracy_interval: Interval = Field(description="Wilson, 95 %")
+    without_leaked: WithoutLeaked | None = Field(None, description="null if no test example leaked")
     loss: float = Field(description="cross-entropy, nats")
     top_3_accuracy: float
     macro_f1: float | None = Field(None, description="mean of the classes' F1; a class never predicted counts as 0")
@@ -164,6 +179,36 @@ class Distribution(Part):
     limit: float
 
 
+class DuplicatePicture(Part):
+    """A picture that several examples have."""
+
+    file: str = Field(description="its name in images.zip beside report.json")
+    width: int = Field(description="of the file, pixels")
+    height: int
+    kind: Literal["leaked", "contradicting"]
+    places: list[tuple[str, str, str]] = Field(description="split, class name and id of some of the examples")
+    count: int = Field(description="examples that have it")
+
+
+class Contradicting(Part):
+    """Pictures that stand under two or more classes."""
+
+    pictures: int
+    examples: int
+
+
+class Duplicates(Part):
+    """Pictures that several examples have, pixel for pixel."""
+
+    pictures: int
+    examples: int = Field(description="that have one of them")
+    leaked: dict[str, int] = Field(description="split -> its examples whose picture is in an earlier split, too")
+    contradicting: Contradicting
+    copies: dict[str, int] = Field(description="split -> further copies within it")
+    kinds: dict[str, int] = Field({}, description="leaked, contradicting -> pictures")
+    shown: list[DuplicatePicture] = Field([], description="some of each kind")
+
+
 class Data(Part):
     """What went in."""
 
@@ -176,6 +221,12 @@ class Data(Part):
     anomalies: list[str] = []
     distributions: list[Distribution] = []
     fingerprint: str | None = Field(None, description="identifies the content of the source")
+    duplicates: Duplicates | None = Field(None, description="null for a run of before they were looked for")
+
+    @pydantic.field_validator("duplicates", mode="before")
+    @classmethod
+    def _may_be_empty(cls, found: object) -> object:
+        return found or None
 
 
 class Epoch(Part):

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import text_format
 from image_data import write_folder
 
-from components import schemas, stored_schema
+from components import data_check, schemas, stored_schema
 from core import settings
 from core.errors import UserError
 from core.workdir import Workdir
@@ -105,6 +105,30 @@ def test_drift_since_the_last_run_is_refused(seen):
 def test_data_that_do_not_fit_a_curated_schema_are_refused(image_folder, tmp_path):
     with pytest.raises(UserError, match=r"class_name: .*cat"):
         check(image_folder, tmp_path / "work", "data.name=shapes10")
+
+
+LEAKED = {
+    "counts": {"train": {"cat": 9}, "test": {"cat": 6, "dog": 4}},
+    "duplicates": {"leaked": {"validation": 0, "test": 3}},
+}
+PICTURES = [{"digest": "1", "examples": [["validation", "cat", "train/cat/1.png"], ["test", "dog", "a\nb.png"]]}]
+
+
+def test_more_leaked_test_examples_than_allowed_are_refused_with_an_example_of_both():
+    with pytest.raises(UserError) as refused:
+        data_check.refuse_leaks(LEAKED, PICTURES, 0.29)
+    assert str(refused.value) == (
+        "3 of 10 test examples (30.00%) are duplicates of training or validation pictures, more than "
+        "data.max_leaked_share=0.29 allows; a b.png of the test split is train/cat/1.png of the validation split. "
+        "Remove them from one of the splits, or allow more with --set data.max_leaked_share=..."
+    )
+    data_check.refuse_leaks(LEAKED, PICTURES, 0.3)
+    data_check.refuse_leaks({**LEAKED, "duplicates": {"leaked": {"validation": 3, "test": 0}}}, [], 0)
+
+
+def test_a_limit_cannot_be_kept_where_nobody_looked_for_duplicates():
+    with pytest.raises(UserError, match=r"data\.max_leaked_share cannot be kept.*--fresh"):
+        data_check.refuse_leaks({"counts": LEAKED["counts"]}, [], 0.5)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "shapes10"])

@@ -11,7 +11,7 @@ from image_data import encoded, picture
 from tfx_bsl.tfxio import tf_example_record
 
 from components import derived_features, evaluation, evaluator, ingest
-from core import settings
+from core import images, settings
 from review import predictions, results
 from trainer import export
 from trainer.summary import DataSummary
@@ -188,6 +188,27 @@ def test_the_result_is_tfmas_own(evaluated):
 def test_features_are_derived_from_the_image(pixels, expected):
     names = ("brightness", "contrast", "size", "width", "height")
     assert derived_features.derive(encoded(pixels.astype(np.uint8))) == dict(zip(names, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(encoded(picture(1, (20, 30)), form) for form in ("PNG", "JPEG", "BMP", "WEBP")),
+        encoded(picture(2)[..., 0]),
+        picture(3),
+    ],
+)
+def test_a_picture_has_the_digest_that_the_ingest_gave_it(given):
+    kept, digest = images.check(given)
+    assert derived_features.digest(kept) == digest.hex()
+
+
+def test_every_prediction_has_the_digest_of_its_picture(evaluated, examples):
+    table = predictions.read(evaluated).set_index("id")
+    for serialized in examples[2]:
+        feature = tf.train.Example.FromString(serialized).features.feature
+        found = table.digest[feature["id"].bytes_list.value[0].decode()]
+        assert found == images.check(feature["image"].bytes_list.value[0])[1].hex()
 
 
 def test_auc_does_not_depend_on_how_the_examples_come_together():

@@ -17,6 +17,7 @@ from run_data import LEVELS, examples, predict, write_run
 
 from core import settings
 from core.workdir import Workdir
+from review import duplicates
 
 ALEXNET = str(pathlib.Path(sys.executable).with_name("alexnet"))
 # Slow enough to be caught in the middle, quick enough for a test.
@@ -307,6 +308,36 @@ def test_other_slices_in_three_forms(reviewed, names):
     assert {"count", "accuracy", "accuracy_low", "accuracy_high", "too_small"} <= set(lines[0])
     table = alexnet(*asked, "--compare", "20260101").stdout
     assert all(name in table for name in (*CLASSES, *LEVELS, "verdict"))
+
+
+def test_slices_tell_recall_without_leaked_examples_where_there_are_any(tmp_path):
+    table = predict(examples(CLASSES, 40), 0.8)
+    found = write_run(Workdir(tmp_path), "20260101-000000", table)
+    assert "leaked" not in alexnet("slices", "--workdir", tmp_path, "--format", "csv").stdout
+    assert "without_leaked" not in alexnet("slices", "--workdir", tmp_path, "--json").stdout
+    # All of one class, and half of the other.
+    rows = [row for row in range(80) if row >= 40 or row % 2]
+    pictures = [
+        {"digest": table.digest[row], "examples": [["train", CLASSES[0], "1"], ["test", CLASSES[0], "2"]]}
+        for row in rows
+    ]
+    remaining = duplicates.kept(table, pictures)
+    part = found["evaluation"]
+    part["classes"] = [{**row, **duplicates.of_class(remaining[row["class_name"]])} for row in part["classes"]]
+    part["without_leaked"] = duplicates.overall(remaining)
+    (Workdir(tmp_path).run(found["run"]) / "results.json").write_text(json.dumps(found))
+    told = json.loads(alexnet("slices", "--workdir", tmp_path, "--json").stdout)
+    assert told["overall"]["without_leaked"] == part["without_leaked"]
+    assert told["classes"] == part["classes"]
+    lines = csv.DictReader(alexnet("slices", "--workdir", tmp_path, "--format", "csv").stdout.splitlines())
+    by_class = {line["class_name"]: line for line in lines}
+    half, gone = by_class[CLASSES[0]], by_class[CLASSES[1]]
+    low, high = part["without_leaked"]["accuracy_interval"]
+    assert (half["leaked"], gone["leaked"]) == ("20", "40")
+    assert float(half["recall_without_leaked"]) == part["without_leaked"]["accuracy"]
+    assert float(half["recall_without_leaked_low"]) == low
+    assert float(half["recall_without_leaked_high"]) == high
+    assert gone["recall_without_leaked"] == gone["recall_without_leaked_low"] == ""
 
 
 def test_slices_that_were_not_evaluated_are_a_users_mistake(reviewed):

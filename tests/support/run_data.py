@@ -28,6 +28,7 @@ def examples(classes=("cat", "dog", "owl"), count=60, seed=0, prefix="test"):
             "brightness": np.array(LEVELS, object)[random.integers(0, len(LEVELS), len(label))],
             "contrast": "high (>=64)",
             "size": "to 32 px",
+            "digest": [f"{prefix}{number:08x}" for number in range(len(label))],
             "hardness": random.random(len(label)),
         }
     )

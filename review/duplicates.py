@@ -1,0 +1,197 @@
+"""The same picture in several examples: what it does to an evaluation, in numbers and in words.
+
+A test example is leaked if its picture is in an earlier split, too: the model may know it by heart. A picture is
+contradicting if it stands under two or more classes: no answer can be right for all of them. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from review.statistics import wilson
+
+if TYPE_CHECKING:
+    import pandas
+
+    from review.report import schema
+
+EARLIER = {"train": (), "validation": ("train",), "test": ("train", "validation")}
+SHOWN = 24  # pictures of each kind in the report
+PLACES = 4  # examples that are named below a picture
+ORDER = ("test", "validation", "train")
+
+# One entry of duplicates.json: {"digest": hex, "examples": [[split, class name, id], ...]}.
+Picture = Mapping[str, Any]
+Chosen = Mapping[str, tuple[list[Picture], int]]  # kind -> (some pictures, how many there are)
+
+
+def leaks(picture: Picture, split: str = "test") -> bool:
+    """Whether a picture of this split is in an earlier one, too."""
+    splits = {split for split, _, _ in picture["examples"]}
+    return split in splits and not splits.isdisjoint(EARLIER[split])
+
+
+def contradicts(picture: Picture) -> bool:
+    """Whether it stands under two or more classes."""
+    return len({class_name for _, class_name, _ in picture["examples"]}) > 1
+
+
+def leaked_pair(pictures: Iterable[Picture]) -> tuple[str, str, str] | None:
+    """The id of the first leaked test example, and the split and the id of one with the same picture."""
+    for picture in pictures:
+        if leaks(picture):
+            first = next(id for split, _, id in picture["examples"] if split == "test")
+            split, other = next((split, id) for split, _, id in picture["examples"] if split != "test")
+            return first, split, other
+    return None
+
+
+def kept(table: pandas.DataFrame, pictures: Sequence[Picture]) -> dict[str, dict[str, int]] | None:
+    """What remains of the predictions without the leaked test examples.
+
+    Args:
+        table: from `predictions.read`.
+        pictures: of duplicates.json.
+
+    Returns:
+        class name -> its test examples that are "leaked", the "count" of the others, and how many of these are
+        "right". None if nothing leaked, or if the predictions do not tell which examples. These are told apart by
+        their pixels: an id need not be an example's own.
+    """
+    digests = {picture["digest"] for picture in pictures if leaks(picture)}
+    if not digests or "digest" not in table:
+        return None
+    leaked = table["digest"].isin(digests)
+    listed = sum(split == "test" for picture in pictures if leaks(picture) for split, _, _ in picture["examples"])
+    if leaked.sum() != listed:  # another decoder than the ingest's: nothing can be said for sure
+        return None
+    right = (table["label"] == table["predicted"]) & ~leaked
+    names = table["class_name"]
+    columns = {"leaked": leaked, "count": ~leaked, "right": right}
+    sums = {key: column.groupby(names).sum() for key, column in columns.items()}
+    return {str(name): {key: int(found[name]) for key, found in sums.items()} for name in sorted(names.unique())}
+
+
+def overall(remaining: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """The accuracy without the leaked test examples, from `kept`, in the form of `schema.WithoutLeaked`."""
+    leaked, count, right = (sum(row[key] for row in remaining.values()) for key in ("leaked", "count", "right"))
+    return {"leaked": leaked, "count": count} | _share("accuracy", right, count)
+
+
+def of_class(row: Mapping[str, int] | None) -> dict[str, Any]:
+    """The recall of a class without them, for its row in the results."""
+    row = row or {"leaked": 0, "count": 0, "right": 0}
+    return {"leaked": row["leaked"]} | _share("recall_without_leaked", row["right"], row["count"])
+
+
+def _share(name: str, right: int, count: int) -> dict[str, Any]:
+    """A share and its interval; None where nothing remains."""
+    share = right / count if count else None
+    return {name: share, f"{name}_interval": None if share is None else list(wilson(share, count))}
+
+
+def sentences(
+    found: Mapping[str, Any] | None,
+    counts: Mapping[str, Mapping[str, int]],
+    without: Mapping[str, Any] | None = None,
+    percent: Callable[[float], str] = "{:.1%}".format,
+) -> list[str]:
+    """What there is to say of duplicates; nothing if there are none, or if nobody looked.
+
+    Args:
+        found: `duplicates` of the results' data; None or empty for a run of before they were looked for.
+        counts: split -> class name -> examples.
+        without: as `schema.WithoutLeaked`, if a model was evaluated.
+        percent: writes a share.
+    """
+    if not found or not found["pictures"]:
+        return []
+    said = []
+    totals = {split: sum(of_split.values()) for split, of_split in counts.items()}
+    leaked = {split: found["leaked"].get(split, 0) for split in ("test", "validation")}
+    if leaked["test"]:
+        total = totals["test"]
+        share = leaked["test"] / total if total else 1.0
+        what = "is a duplicate: its picture is" if leaked["test"] == 1 else "are duplicates: their pictures are"
+        sentence = (
+            f"{leaked['test']:,} of {total:,} test examples ({percent(share)}) {what} in the training or validation "
+            "split, too"
+        )
+        if leaked["test"] >= total:
+            said.append(f"{sentence}. No test example is left to tell how the model does on new pictures.")
+        elif without and without["accuracy"] is not None:
+            low, high = without["accuracy_interval"]
+            said.append(
+                f"{sentence}. Without them the accuracy is {percent(without['accuracy'])} (95 % interval "
+                f"{percent(low)} to {percent(high)}, n={without['count']:,}); the gates judge all test examples."
+            )
+        else:
+            said.append(f"{sentence}.")
+    if leaked["validation"]:
+        what = "is a duplicate of a training picture"
+        if leaked["validation"] != 1:
+            what = "are duplicates of training pictures"
+        said.append(f"{leaked['validation']:,} of {totals['validation']:,} validation examples {what}.")
+    bad = found["contradicting"]
+    if bad["pictures"]:
+        many = "pictures stand" if bad["pictures"] != 1 else "picture stands"
+        said.append(
+            f"{bad['pictures']:,} {many} under two or more classes ({bad['examples']:,} examples): no answer can be "
+            "right for all of them."
+        )
+    copies = [f"{split} {count:,}" for split, count in found["copies"].items() if count]
+    if copies:
+        said.append(f"Further copies of a picture within a split: {', '.join(copies)}.")
+    return said
+
+
+def of_results(results: Mapping[str, Any]) -> list[str]:
+    """The sentences on a run's results."""
+    data = results.get("data") or {}
+    without = (results.get("evaluation") or {}).get("without_leaked")
+    return sentences(data.get("duplicates"), data.get("counts") or {}, without)
+
+
+def of_report(report: schema.Report, percent: Callable[[float], str] = "{:.1%}".format) -> list[str]:
+    """The sentences on a report."""
+    data, without = report.data, report.evaluation.without_leaked
+    if data is None or data.duplicates is None:
+        return []
+    return sentences(data.duplicates.model_dump(), data.counts, without.model_dump() if without else None, percent)
+
+
+def choose(pictures: Sequence[Picture]) -> Chosen:
+    """Which to show, SHOWN of a kind at most.
+
+    The kinds are "leaked" (test examples before validation examples) and "contradicting"; a picture may be of both.
+    """
+    leaked = [picture for picture in pictures if leaks(picture)]
+    leaked += [picture for picture in pictures if leaks(picture, "validation") and not leaks(picture)]
+    contradicting = [picture for picture in pictures if contradicts(picture)]
+    return {
+        kind: (found[:SHOWN], len(found))
+        for kind, found in (("leaked", leaked), ("contradicting", contradicting))
+        if found
+    }
+
+
+def places(picture: Picture) -> list[tuple[str, str, str]]:
+    """The examples that are named below a picture: of each split and class first, and no more than PLACES.
+
+    Returns:
+        (split, class name, id), test examples first.
+    """
+    examples = sorted(map(tuple, picture["examples"]), key=lambda example: ORDER.index(example[0]))
+    by_split, by_class = _firsts(examples, lambda one: one[0]), _firsts(examples, lambda one: one[1])
+    by_both = _firsts(examples, lambda one: one[:2])
+    chosen = list(dict.fromkeys([*by_split, *by_class, *by_both, *examples]))[:PLACES]
+    return sorted(chosen, key=examples.index)
+
+
+def _firsts(examples: Iterable[Any], of: Callable[[Any], Any]) -> list[Any]:
+    """The first example of each kind."""
+    found: dict[Any, Any] = {}
+    for example in examples:
+        found.setdefault(of(example), example)
+    return list(found.values())
