@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+from collections.abc import Mapping
 from typing import Any, cast
 
 import keras
@@ -19,15 +20,13 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
-from components import data_check, evaluation, records, serving_check
+from components import data_check, derived_features, evaluation, records, serving_check
 from components.example_gen import REPORT as INGEST
 from core.events import emit
 from core.settings import Settings
-from review import predictions, results
+from review import duplicates, predictions, results
 from review.report import build, card, page, schema
 from trainer import export, features
-
-SPLIT = "test"
 
 
 class Report(types.Artifact):
@@ -140,7 +139,8 @@ def gather(
     served = _read_json(given["infra_blessing"].uri, serving_check.RESULT)
     blessed = given["blessing"].get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
     serves = given["infra_blessing"].get_int_custom_property("blessed") == 1
-    measured = {"data": ingested, "blessed": blessed, **evaluation.measured(given["evaluation"].uri)}
+    repeated = records.duplicates(given["examples"].uri)
+    measured = {"data": ingested, "blessed": blessed, **evaluation.measured(given["evaluation"].uri, repeated)}
     evaluated = cast(dict, results.evaluate(measured, settings))  # a candidate was measured
     state = "cleared" if blessed and serves else "not pushed"
     sentence = results.verdict({"state": state, "evaluation": evaluated, "serving_check": served})
@@ -156,8 +156,12 @@ def gather(
     )
     table = predictions.read(given["evaluation"].uri)
     chosen = build.choose(table, [row.class_name for row in part.classes])
-    images = read_images(given["examples"], {table["id"][row] for row, _ in chosen})
+    twins = duplicates.choose(repeated)
+    wanted = build.wanted(table, chosen, twins)
+    images = read_images(given["examples"], wanted)
     pictures, files = build.pictures(table, chosen, images, part.class_names)
+    shown, more = build.duplicate_pictures(twins, images)
+    files |= more
     report = schema.Report(
         name=settings.name,
         made=made,
@@ -166,7 +170,7 @@ def gather(
         model=describe(settings, path_utils.serving_model_path(given["model"].uri)),
         evaluation=part,
         pictures=pictures,
-        data=_data(ingested, given, version),
+        data=_data(ingested, given, version, twins, shown),
         training=_read_json(given["model_run"].uri, "history.json")["epochs"],
         tuning=results.trials(_read_json(given["tuner_results"].uri, "tuner_results.json"))
         if "tuner_results" in given
@@ -185,14 +189,28 @@ def gather(
     return report, files
 
 
-def read_images(examples: types.Artifact, wanted: set[str]) -> dict[str, bytes]:
-    """The encoded images of some examples of the test split, by their ids."""
-    found = {}
-    for record in records.read(examples, SPLIT):
-        feature = tf.train.Example.FromString(record).features.feature
-        id = feature[features.ID].bytes_list.value[0].decode()
-        if id in wanted:
-            found[id] = feature[features.IMAGE].bytes_list.value[0]
+def read_images(examples: types.Artifact, wanted: Mapping[str, set[build.Key]]) -> dict[build.Key, bytes]:
+    """The encoded images of some examples.
+
+    Args:
+        examples: to read from.
+        wanted: split -> id of an example and digest of its pixels, since an id need not be an example's own; an empty
+            digest takes any. A split is read no further than to the last of them.
+    """
+    found: dict[build.Key, bytes] = {}
+    for split, keys in wanted.items():
+        ids, missing = {id for id, _ in keys}, set(keys)
+        for record in records.read(examples, split) if missing else ():
+            feature = tf.train.Example.FromString(record).features.feature
+            id = feature[features.ID].bytes_list.value[0].decode()
+            if id not in ids:
+                continue
+            image = feature[features.IMAGE].bytes_list.value[0]
+            for key in {(id, ""), (id, derived_features.digest(image))} & missing:
+                found[key] = image
+                missing.remove(key)
+            if not missing:
+                break
     return found
 
 
@@ -227,7 +245,13 @@ def read_report(uri: str) -> schema.Report:
     return schema.Report(**_read_json(uri, build.REPORT))
 
 
-def _data(ingested: dict, given: dict[str, types.Artifact], version: str) -> schema.Data:
+def _data(
+    ingested: dict,
+    given: dict[str, types.Artifact],
+    version: str,
+    twins: duplicates.Chosen,
+    shown: list[schema.DuplicatePicture],
+) -> schema.Data:
     anomalies = []
     for split in artifact_utils.decode_split_names(given["anomalies"].split_names):
         found = data_check.read_anomalies(os.path.join(given["anomalies"].uri, f"Split-{split}", "SchemaDiff.pb"))
@@ -240,7 +264,12 @@ def _data(ingested: dict, given: dict[str, types.Artifact], version: str) -> sch
         for measurement in measurements
     ]
     kept = {key: ingested[key] for key in ("source", "class_names", "counts", "bad", "bad_records", "ignored")}
-    return schema.Data(**kept, anomalies=anomalies, distributions=distributions, fingerprint=version)
+    found = ingested.get("duplicates")
+    if found:
+        found = {**found, "kinds": {kind: count for kind, (_, count) in twins.items()}, "shown": shown}
+    return schema.Data(
+        **kept, anomalies=anomalies, distributions=distributions, fingerprint=version, duplicates=found
+    )
 
 
 def _read_json(uri: str, name: str) -> Any:

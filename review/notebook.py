@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from core.errors import UserError
 from core.workdir import DEFAULT, Workdir
-from review import predict, run_report
+from review import duplicates, predict, run_report
 from review.report import schema, web
 
 if TYPE_CHECKING:
@@ -69,17 +69,21 @@ class Review:
         """A row for each class, by name, worst recall first.
 
         Columns: count, recall, recall_low and recall_high (95 % interval), precision, f1, auc, baseline_recall,
-        change (recall minus the baseline's), mostly_taken_for, mostly_taken_for_count, passed. Shares are in 0 to 1,
-        NaN where there is none.
+        change (recall minus the baseline's), mostly_taken_for, mostly_taken_for_count, passed; leaked (examples whose
+        picture is in train or validation, too), recall_without_leaked, recall_without_leaked_low and _high. Shares
+        are in 0 to 1, NaN where there is none.
         """
         rows = []
         for row in self.data.evaluation.classes:
-            record = row.model_dump(exclude={"recall_interval"}) | {"change": row.change}
-            rows.append(record | dict(zip(("recall_low", "recall_high"), row.recall_interval, strict=True)))
+            record = row.model_dump() | {"change": row.change}
+            for name in ("recall", "recall_without_leaked"):
+                record[f"{name}_low"], record[f"{name}_high"] = record.pop(f"{name}_interval") or (None, None)
+            rows.append(record)
         shares = ["recall", "recall_low", "recall_high", "precision", "f1", "auc", "baseline_recall", "change"]
         others = ["mostly_taken_for", "mostly_taken_for_count", "passed"]
-        frame = _frame(rows, [CLASS_NAME, "count", *shares, *others])
-        return frame.astype(dict.fromkeys(shares, float)).set_index(CLASS_NAME)
+        rest = ["recall_without_leaked", "recall_without_leaked_low", "recall_without_leaked_high"]
+        frame = _frame(rows, [CLASS_NAME, "count", *shares, *others, "leaked", *rest])
+        return frame.astype(dict.fromkeys([*shares, *rest], float)).set_index(CLASS_NAME)
 
     def slices(self, *features: str) -> pd.DataFrame:
         """A row for each slice, worst accuracy first.
@@ -270,7 +274,8 @@ class Review:
     def _repr_html_(self) -> str:
         failed = [gate for gate in self.data.evaluation.gates if not gate.passed]
         values = {"report": self.data, "run": self.run, "rows": ROWS, "failed": failed, "failures": FAILURES}
-        return _render("notebook_review.html.j2", **values).html
+        said = duplicates.of_report(self.data, web.percent)
+        return _render("notebook_review.html.j2", **values, said=said).html
 
 
 class Comparison:

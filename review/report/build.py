@@ -10,10 +10,11 @@ import subprocess
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import PIL.Image
 
+from review import duplicates
 from review.report import schema
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ SIDE = 96  # pixels; larger pictures are reduced
 AS_PNG = 48  # pixels; pictures up to this side are kept without loss
 LIBRARIES = ("tfx", "tensorflow", "keras", "tensorflow-model-analysis", "tensorflow-transform", "apache-beam")
 DIRECTORY = pathlib.Path(__file__).resolve().parents[2]
+
+
+Key = tuple[str, str]  # id of an example, digest of its pixels (empty in evaluations that kept none)
 
 
 def choose(table: pandas.DataFrame, worst_first: Sequence[str]) -> list[tuple[int, str]]:
@@ -82,7 +86,7 @@ def choose(table: pandas.DataFrame, worst_first: Sequence[str]) -> list[tuple[in
 def pictures(
     table: pandas.DataFrame,
     chosen: Sequence[tuple[int, str]],
-    images: Mapping[str, bytes],
+    images: Mapping[Key, bytes],
     class_names: Sequence[str],
 ) -> tuple[list[schema.Picture], dict[str, bytes]]:
     """The chosen examples for the report, and the files for images.zip.
@@ -90,13 +94,13 @@ def pictures(
     Args:
         table: from `predictions.read`.
         chosen: from `choose`.
-        images: id of an example -> its encoded image.
+        images: the encoded image of each, as `wanted` names them.
         class_names: by label.
     """
     found, files = [], {}
     for number, (row, kind) in enumerate(chosen):
         record = table.iloc[row]
-        content, width, height, form = reduced(images[record["id"]])
+        content, width, height, form = reduced(images[key(record)])
         file = f"{number:05d}.{form}"
         files[file] = content
         top = zip(record["top"], record["top_probabilities"], strict=True)
@@ -111,6 +115,45 @@ def pictures(
                 kind=kind,
             )
         )
+    return found, files
+
+
+def key(record: Mapping[str, Any]) -> Key:
+    """What names the image of a row of the predictions."""
+    return record["id"], record.get("digest") or ""
+
+
+def wanted(
+    table: pandas.DataFrame, chosen: Sequence[tuple[int, str]], twins: duplicates.Chosen
+) -> dict[str, set[Key]]:
+    """The images that are needed, by split: of the chosen test examples, and one of each picture that is repeated."""
+    found: dict[str, set[Key]] = {"test": {key(table.iloc[row]) for row, _ in chosen}}
+    for pictures, _ in twins.values():
+        for picture in pictures:
+            split, _, id = duplicates.places(picture)[0]
+            found.setdefault(split, set()).add((id, picture["digest"]))
+    return found
+
+
+def duplicate_pictures(
+    twins: duplicates.Chosen, images: Mapping[Key, bytes]
+) -> tuple[list[schema.DuplicatePicture], dict[str, bytes]]:
+    """The pictures that several examples have, for the report, and the files for images.zip."""
+    found, files = [], {}
+    for kind, (pictures, _) in twins.items():
+        for number, picture in enumerate(pictures):
+            places = duplicates.places(picture)
+            encoded = images.get((places[0][2], picture["digest"]))
+            if encoded is None:  # another decoder than the ingest's gives other pixels
+                continue
+            content, width, height, form = reduced(encoded)
+            file = f"{kind}-{number:02d}.{form}"
+            files[file] = content
+            found.append(
+                schema.DuplicatePicture(
+                    file=file, width=width, height=height, kind=kind, places=places, count=len(picture["examples"])
+                )
+            )
     return found, files
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import markupsafe
 
+from review import duplicates
 from review.report import schema, web
 from review.report.blocks import (
     Block,
@@ -149,6 +150,8 @@ def _evaluation_data(report: schema.Report) -> list[Block]:
         ("Examples", f"{part.count:,}, the test split"),
         ("Examples of a class", _range(counts)),
     ]
+    if part.without_leaked:
+        rows.append(("Of them duplicates of training or validation pictures", f"{part.without_leaked.leaked:,}"))
     if report.data:
         rows.insert(0, ("Source", Code(report.data.source)))
     if size := report.settings.get("preprocessing", {}).get("image_size"):
@@ -212,6 +215,7 @@ def _analyses(report: schema.Report) -> list[Block]:
 def _overall(part: schema.Evaluation) -> Table:
     rows = [
         ("accuracy", web.percent(part.accuracy, 2), _interval(part.accuracy_interval)),
+        *_without_leaked(part),
         ("top-3 accuracy", web.percent(part.top_3_accuracy, 2), ""),
         ("macro F1", web.percent(part.macro_f1, 2), ""),
         ("cross-entropy, nats", f"{part.loss:.3f}", ""),
@@ -223,6 +227,16 @@ def _overall(part: schema.Evaluation) -> Table:
         accuracy = web.percent(part.baseline_accuracy, 2)
         note = f"The baseline, which is the latest blessed model before it: accuracy {accuracy}{loss}."
     return Table(f"Overall, n = {part.count:,}", ("metric", "value", "interval"), rows, note=note)
+
+
+def _without_leaked(part: schema.Evaluation) -> list[tuple[str, str, str]]:
+    """The row of the accuracy without duplicates, if there are any."""
+    found = part.without_leaked
+    if found is None:
+        return []
+    interval = _interval(found.accuracy_interval) if found.accuracy_interval else ""
+    name = f"accuracy without duplicates of training pictures, n = {found.count:,}"
+    return [(name, web.percent(found.accuracy, 2), interval)]
 
 
 def _classes(report: schema.Report) -> Table:
@@ -308,6 +322,7 @@ def limits(report: schema.Report) -> list[Words]:
         f"It was tested on {web.plural(part.count, 'example')} of one test split alone. How it does on other images "
         "is not known; test it on a labelled sample of yours before you rely on it.",
     ]
+    found += duplicates.of_report(report, web.percent)
     if failed := sum(not gate.passed for gate in part.gates):
         found.append(f"It failed {failed:,} of its {web.plural(len(part.gates), 'gate')}; see the table of gates.")
     if part.classes:

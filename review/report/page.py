@@ -17,7 +17,7 @@ import yaml
 from core import settings
 from core.errors import UserError
 from core.text import setting
-from review import statistics
+from review import duplicates, statistics
 from review.report import charts, schema, web
 
 MOST_BYTES = 15_000_000  # of a page; beyond it pictures are left out
@@ -139,9 +139,12 @@ def _context(
         for node in (report.run.nodes if report.run else [])
         if node.state != "skipped"
     ]
+    found = report.data.duplicates if report.data else None
     return {
         "report": report,
         "part": part,
+        "said": duplicates.of_report(report, web.percent),
+        "twins": _twins(found, pictures) if found else [],
         "labels": labels,
         "rows": rows,
         "gates": gates,
@@ -169,6 +172,22 @@ def _context(
         "artifacts": {artifact.name: place for place, artifact in enumerate(report.lineage, 1)},
         "charts": charts,
     }
+
+
+def _twins(
+    found: schema.Duplicates, pictures: Mapping[str, bytes]
+) -> list[tuple[str, int, list[schema.DuplicatePicture]]]:
+    """Title, number of pictures and some of them, for each kind of duplicates that has any."""
+    titles = {"leaked": "In an earlier split, too", "contradicting": "Under two or more classes"}
+    shown = {
+        kind: [picture for picture in found.shown if picture.kind == kind and picture.file in pictures]
+        for kind in titles
+    }
+    return [
+        (title, max(found.kinds.get(kind, 0), len(shown[kind])), shown[kind])
+        for kind, title in titles.items()
+        if shown[kind]
+    ]
 
 
 def _pairs(

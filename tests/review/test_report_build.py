@@ -21,7 +21,14 @@ def table_of(classes, each, seed=0, right=0.7):
         scores = random.random(classes)
         if random.random() < right:
             scores[label] += 1
-        derived = {"width": 9, "height": 9, "brightness": "dim", "contrast": "low", "size": "small"}
+        derived = {
+            "width": 9,
+            "height": 9,
+            "brightness": "dim",
+            "contrast": "low",
+            "size": "small",
+            "digest": f"{number:x}",
+        }
         rows.append(predictions.row(f"{number:06d}", label, f"class {label}", scores / scores.sum(), derived))
     return pandas.DataFrame(rows)
 
@@ -76,7 +83,7 @@ def test_a_model_without_mistakes_and_a_class_without_right_ones():
 def test_pictures_keep_what_the_model_said():
     table = table_of(3, 20)
     names = ["class 0", "class 1", "class 2"]
-    images = {f"{number:06d}": encoded(picture(number, (20, 30))) for number in range(60)}
+    images = {(f"{number:06d}", f"{number:x}"): encoded(picture(number, (20, 30))) for number in range(60)}
     chosen = build.choose(table, names)
     pictures, files = build.pictures(table, chosen, images, names)
     assert [shown.id for shown in pictures] == [table["id"][row] for row, _ in chosen]

@@ -51,12 +51,12 @@ class Site:
 @pytest.fixture(scope="module")
 def ten(tmp_path_factory):
     card = markupsafe.Markup('<section id="model-card"><h2>Model card</h2><p>For <b>whom</b> it is.</p></section>')
-    return Site(tmp_path_factory.mktemp("ten") / "report.html", *report_data.make_report(10), card=card)
+    return Site(tmp_path_factory.mktemp("ten") / "report.html", *report_data.make_report(10, duplicates=4), card=card)
 
 
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory):
-    made = report_data.make_report(names=EVIL, seed=3)
+    made = report_data.make_report(names=EVIL, seed=3, duplicates=40)
     return Site(tmp_path_factory.mktemp("evil") / "report.html", *made)
 
 
@@ -416,6 +416,61 @@ def test_small_pictures_are_enlarged_by_whole_factors(ten, visit):
         "image => [image.naturalWidth, image.getBoundingClientRect().width, getComputedStyle(image).imageRendering]"
     )
     assert (natural, shown, style) == (32, 128, "pixelated")
+
+
+# Duplicates
+
+
+def test_pictures_that_several_examples_have_are_shown_with_their_places(ten, visit):
+    section = visit(ten).locator("#duplicates")
+    words = section.inner_text()
+    part = ten.report.evaluation
+    assert f"4 of {part.count:,} test examples" in words
+    assert web.percent(part.without_leaked.accuracy) in words
+    assert "the gates judge all test examples" in words
+    assert "4 pictures stand under two or more classes (8 examples)" in words
+    assert "3 of 4 pictures" in words
+    figures = section.locator("figure")
+    assert figures.count() == 6
+    assert figures.first.locator("li").all_inner_texts() == [
+        f"{split} {name}\n{id}" for split, name, id in ten.report.data.duplicates.shown[0].places
+    ]
+    assert "and 1 more example" in figures.nth(1).inner_text()
+    row = section.locator("#leak-table tbody tr").inner_text()
+    first = next(row for row in part.classes if row.leaked)
+    assert row.split("\t")[2:5] == ["4", web.percent(first.recall), web.percent(first.recall_without_leaked)]
+
+
+def test_the_accuracy_without_duplicates_stands_beside_the_other(ten, visit):
+    tiles = visit(ten).locator(".tiles > div").all_inner_texts()
+    assert web.percent(ten.report.evaluation.without_leaked.accuracy) in tiles[1]
+    assert "Without duplicates" in tiles[1]
+
+
+def test_a_report_without_duplicates_does_not_speak_of_them(hundred):
+    assert "uplicate" not in hundred.text
+
+
+def test_where_every_test_example_leaked_there_is_no_other_accuracy():
+    report, files = report_data.make_report(3, duplicates=3)
+    part = report.evaluation
+    none = schema.WithoutLeaked(leaked=part.count, count=0, accuracy=None, accuracy_interval=None)
+    rows = [
+        row.model_copy(
+            update={"leaked": row.count, "recall_without_leaked": None, "recall_without_leaked_interval": None}
+        )
+        for row in part.classes
+    ]
+    found = report.data.duplicates.model_copy(update={"leaked": {"validation": 0, "test": part.count}})
+    report = report.model_copy(
+        update={
+            "evaluation": part.model_copy(update={"without_leaked": none, "classes": rows}),
+            "data": report.data.model_copy(update={"duplicates": found}),
+        }
+    )
+    text = page.render(report, files)
+    assert "No test example is left" in text
+    assert "all test pictures were seen in training" in text
 
 
 # Its size

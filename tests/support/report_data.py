@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 
 from core import settings
+from review import duplicates as twins
 from review import gates, results, statistics
 from review.report import schema
 
@@ -30,6 +31,7 @@ def make_report(
     serving=True,
     run=True,
     passing=None,
+    duplicates=0,
 ):
     """A report and its pictures: (schema.Report, file name in images.zip -> PNG).
 
@@ -44,6 +46,8 @@ def make_report(
         size: of the pictures, pixels.
         slices, training, data, serving, run: whether the report has that part.
         passing: True or False makes all gates pass or some fail; None leaves it to the numbers (some fail).
+        duplicates: so many test examples are in train, too, and as many pictures stand under two classes; of each
+            kind no more than three are shown.
     """
     random = np.random.default_rng(seed)
     names = list(names) if names else [*CIFAR[:classes], *(f"class {n}" for n in range(len(CIFAR), classes))]
@@ -78,6 +82,9 @@ def make_report(
     areas = roc_areas(true, probabilities)
     candidate = {"matrix": matrix.tolist(), "recalls": recalls, "counts": counts, "auc": areas}
     rows = results.classes(candidate, {"recalls": before} if before else None, names, judged)
+    remaining = leave_out(names, true, right, duplicates) if duplicates else None
+    if remaining:
+        rows = [{**row, **twins.of_class(remaining[row["class_name"]])} for row in rows]
     bins = [schema.CalibrationBin(**bin) for bin in results.calibration(bin_sums(probabilities.max(1), right))]
     blessed = all(gate.passed for gate in judged)
     failed = [gate.words() for gate in judged if not gate.passed]
@@ -87,6 +94,7 @@ def make_report(
         count=total,
         accuracy=accuracy,
         accuracy_interval=statistics.wilson(accuracy, total),
+        without_leaked=twins.overall(remaining) if remaining else None,
         loss=float(-np.log(probabilities[np.arange(total), true]).mean()),
         top_3_accuracy=float((order == true[:, None]).any(1).mean()),
         macro_f1=float(np.mean([row["f1"] or 0.0 for row in rows])),
@@ -104,6 +112,11 @@ def make_report(
         path="artifacts/shapes10/Evaluator/evaluation/7",
     )
     shown, files = make_pictures(random, names, true, probabilities, order, pictures, size)
+    found = make_data(names, counts) if data else None
+    if data and duplicates:
+        repeated, more = make_duplicates(random, names, duplicates, size)
+        found = found.model_copy(update={"duplicates": repeated})
+        files |= more
     started = datetime.datetime(2026, 11, 22, 10, 0)
     report = schema.Report(
         name="cifar10",
@@ -116,7 +129,7 @@ def make_report(
         model=f"AlexNet for 32 pixels, width 0.25, batch normalization, {classes:,} classes, 1,204,554 weights",
         evaluation=evaluation,
         pictures=shown,
-        data=make_data(names, counts) if data else None,
+        data=found,
         training=make_epochs(accuracy) if training else [],
         serving=schema.Serving(load_seconds=1.4, latency_ms=6.3, requests=16, problems=[]) if serving else None,
         history=make_history(random, started, names, recalls, counts, history, blessed) if history else [],
@@ -280,6 +293,40 @@ def make_data(names, test):
         ],
         fingerprint="9f2c1e7a44d05b18",
     )
+
+
+def leave_out(names, true, right, count):
+    """What remains of each class without the first `count` test examples, as `review.duplicates.kept` has it."""
+    left_out = np.arange(len(true)) < count
+    parts = {"leaked": left_out, "count": ~left_out, "right": right & ~left_out}
+    return {name: {key: int(part[true == k].sum()) for key, part in parts.items()} for k, name in enumerate(names)}
+
+
+def make_duplicates(random, names, count, size):
+    """`count` pictures that leaked, and as many under two classes: (schema.Duplicates, file -> PNG)."""
+    shown, files = [], {}
+    for kind, places in (
+        ("leaked", [("test", names[0], f"test/{names[0]}/<i>1"), ("train", names[0], f"train/{names[0]}/2")]),
+        ("contradicting", [("train", names[0], "3"), ("train", names[1], f"train/{names[1]}/{'long' * 40}")]),
+    ):
+        for number in range(min(count, 3)):
+            file = f"{kind}-{number:02d}.png"
+            files[file] = draw(random, number, 3, size)
+            shown.append(
+                schema.DuplicatePicture(
+                    file=file, width=size, height=size, kind=kind, places=places, count=2 + number
+                )
+            )
+    made = schema.Duplicates(
+        pictures=2 * count,
+        examples=5 * count,
+        leaked={"validation": 0, "test": count},
+        contradicting={"pictures": count, "examples": 2 * count},
+        copies={"train": count, "validation": 0, "test": 0},
+        kinds={"leaked": count, "contradicting": count},
+        shown=shown,
+    )
+    return made, files
 
 
 def make_epochs(accuracy, epochs=10):
