@@ -17,8 +17,8 @@ from tfx.utils import io_utils
 from components import records
 from components.example_gen import REPORT as INGEST
 from core.errors import UserError
+from core.repeated import Repeated
 from core.text import plain
-from review import duplicates
 
 FEATURE = "class_name"  # whose distribution is compared
 
@@ -71,7 +71,7 @@ def DataCheck(
             refuse_leaks(json.loads(file.read()), records.duplicates(examples.uri), max_leaked_share)
 
 
-def refuse_leaks(ingested: Mapping, pictures: Sequence[duplicates.Picture], most: float) -> None:
+def refuse_leaks(ingested: Mapping, pictures: Sequence[Repeated], most: float) -> None:
     """Raises UserError if too many test examples have a picture of an earlier split.
 
     Args:
@@ -87,12 +87,13 @@ def refuse_leaks(ingested: Mapping, pictures: Sequence[duplicates.Picture], most
     leaked, total = ingested["duplicates"]["leaked"].get("test", 0), sum(ingested["counts"]["test"].values())
     if leaked <= most * total:
         return
-    pair = duplicates.leaked_pair(pictures)
-    example = f"; {plain(pair[0])} of the test split is {plain(pair[2])} of the {pair[1]} split" if pair else ""
+    first = next(picture for picture in pictures if picture.leaked("test"))
+    known = first.earlier("test")[0]
     raise UserError(
         f"{leaked} of {total} test examples ({leaked / total:.2%}) are duplicates of training or validation "
-        f"pictures, more than data.max_leaked_share={most} allows{example}. Remove them from one of the splits, or "
-        "allow more with --set data.max_leaked_share=..."
+        f"pictures, more than data.max_leaked_share={most} allows; {plain(first.leaked('test')[0].id)} of the test "
+        f"split is {plain(known.id)} of the {known.split} split. Remove them from one of the splits, or allow more "
+        "with --set data.max_leaked_share=..."
     )
 
 

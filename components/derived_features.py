@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import bisect
-import io
 import math
 
 import PIL.Image
 import PIL.ImageStat
 
 from core import images
+from trainer.images import open_rgb
 
 # Fixed limits, so that a slice means the same in every run: (upper limit, name), the last without limit.
 BRIGHTNESS = ((64, "dark (<64)"), (128, "dim (64-127)"), (192, "bright (128-191)"), (256, "light (>=192)"))
@@ -26,26 +26,27 @@ NAMES = ("brightness", "contrast", "size")
 
 
 def derive(encoded: bytes) -> dict[str, str | int]:
-    """The derived features of an encoded image, and its width and height in pixels.
+    """The derived features of an encoded image of the examples, its width and height in pixels, and its digest.
 
     `brightness` is the mean, `contrast` the standard deviation of the luma (ITU-R 601-2, 0 to 255); `size` the root
     of width times height.
     """
-    with PIL.Image.open(io.BytesIO(encoded)) as image:
-        luma = PIL.ImageStat.Stat(image.convert("RGB").convert("L"))
-        width, height = image.size
+    pixels = open_rgb(encoded).numpy()
+    luma = PIL.ImageStat.Stat(PIL.Image.fromarray(pixels).convert("L"))
+    height, width, _ = pixels.shape
     return {
         "brightness": _name(BRIGHTNESS, luma.mean[0]),
         "contrast": _name(CONTRAST, luma.stddev[0]),
         "size": _name(SIZE, math.sqrt(width * height)),
         "width": width,
         "height": height,
+        "digest": images.digest(pixels).hex(),
     }
 
 
 def digest(encoded: bytes) -> str:
     """What names a picture of the examples by its pixels, as the ingest does."""
-    return images.check(encoded)[1].hex()
+    return images.digest(open_rgb(encoded).numpy()).hex()
 
 
 def _name(limits: tuple[tuple[float, str], ...], value: float) -> str:

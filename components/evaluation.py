@@ -13,6 +13,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from components import tfma_metrics
 from components.evaluator import BASELINE, CANDIDATE
 from core import settings
+from core.repeated import Repeated
 from review import duplicates, predictions
 from trainer import features
 
@@ -145,7 +146,7 @@ def load(path: str, model: str = CANDIDATE) -> Evaluation | None:
     )
 
 
-def measured(path: str, pictures: Sequence[duplicates.Picture] = ()) -> dict[str, dict | str | None]:
+def measured(path: str, pictures: Sequence[Repeated] = ()) -> dict[str, dict | str | None]:
     """An Evaluator's result as plain data.
 
     Args:
@@ -158,7 +159,7 @@ def measured(path: str, pictures: Sequence[duplicates.Picture] = ()) -> dict[str
     """
     loaded = {name: load(path, name) for name in (CANDIDATE, BASELINE)}
     remaining = None
-    if any(map(duplicates.leaks, pictures)):
+    if any(picture.leaked("test") for picture in pictures):
         with contextlib.suppress(FileNotFoundError):  # an older evaluation kept no predictions
             remaining = duplicates.kept(predictions.read(path), pictures)
     return {name: dataclasses.asdict(found) if found else None for name, found in loaded.items()} | {

@@ -195,8 +195,7 @@ class _Overall(beam.PTransform):
 
 def _derive(extracts: tfma.Extracts) -> tfma.Extracts:
     given = extracts[tfma.FEATURES_KEY]
-    image = _only(given[features.IMAGE])
-    derived = derived_features.derive(image) | {"digest": derived_features.digest(image)}
+    derived = derived_features.derive(_only(given[features.IMAGE]))
     kept = {key: value for key, value in given.items() if key != features.IMAGE}  # slicing needs no pixels
     kept |= {key: np.array([value]) for key, value in derived.items()}
     return {**extracts, tfma.FEATURES_KEY: kept}

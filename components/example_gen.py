@@ -26,7 +26,7 @@ from core import settings
 from core.events import emit
 
 REPORT = "ingest.json"  # beside the splits in the Examples artifact
-DUPLICATES = "duplicates.json"  # beside it: {"pictures": [ingest_report.Repeated as a dict, ...]}
+DUPLICATES = "duplicates.json"  # beside it: {"pictures": [core.repeated.Repeated as a dict, ...]}
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):

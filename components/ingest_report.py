@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from components.sources import Source
 from core.errors import UserError
+from core.repeated import SPLITS, Member, Repeated
 
-SPLITS = ("train", "validation", "test")
 NOTED = 100  # bad records that are named in the report; all are counted
 
 
@@ -49,38 +48,6 @@ class Report:
     @classmethod
     def from_json(cls, text: str) -> Report:
         return cls(**json.loads(text))
-
-
-class Member(typing.NamedTuple):
-    """One of the examples of a picture."""
-
-    split: str
-    class_name: str
-    id: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Repeated:
-    """A picture that occurs more than once; its examples in the order of the splits, then of their ids."""
-
-    digest: str
-    examples: tuple[Member, ...]
-
-    @property
-    def contradicting(self) -> bool:
-        """Whether it stands under several classes."""
-        return len({member.class_name for member in self.examples}) > 1
-
-    def leaked(self, split: str) -> list[Member]:
-        """Its examples in `split`, if it is in an earlier split, too: what is measured on them is known before."""
-        earlier = SPLITS[: SPLITS.index(split)]
-        if not any(member.split in earlier for member in self.examples):
-            return []
-        return [member for member in self.examples if member.split == split]
-
-    def copies(self, split: str) -> int:
-        """How often it is in `split` beyond the first time."""
-        return max(0, sum(member.split == split for member in self.examples) - 1)
 
 
 def count_duplicates(repeated: Iterable[Repeated]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 
-DUPLICATES = "duplicates.json"  # beside the splits
+from components.example_gen import DUPLICATES
+from core.repeated import Repeated
 
 
 def read(examples: Artifact, split: str) -> Iterator[bytes]:
@@ -20,8 +21,8 @@ def read(examples: Artifact, split: str) -> Iterator[bytes]:
     return tf.data.TFRecordDataset(files, compression).as_numpy_iterator()
 
 
-def duplicates(uri: str) -> list[dict]:
-    """The pictures that several examples have, as `review.duplicates.Picture`; none where nobody looked for them.
+def duplicates(uri: str) -> list[Repeated]:
+    """The pictures that several examples have, leaked ones first; none where nobody looked for them.
 
     Args:
         uri: of the Examples artifact.
@@ -30,4 +31,4 @@ def duplicates(uri: str) -> list[dict]:
     if not fileio.exists(path):
         return []
     with fileio.open(path, "r") as file:
-        return json.loads(file.read())["pictures"]
+        return [Repeated.read(entry) for entry in json.loads(file.read())["pictures"]]

@@ -34,11 +34,13 @@ EVALUATION_CODE = (
     "components/tfma_metrics.py",
     "core/images.py",
     "review/predictions.py",
+    "trainer/images.py",
 )
 REPORT_CODE = (
     "components/evaluation.py",
     "components/evaluation_report.py",
     "components/records.py",
+    "core/repeated.py",
     "review/duplicates.py",
     "review/gates.py",
     "review/predictions.py",
@@ -53,6 +55,7 @@ INGEST_CODE = (
     "components/shapes10.py",
     "components/sources",
     "core/images.py",
+    "core/repeated.py",
     "core/walk.py",
     "trainer/images.py",
 )

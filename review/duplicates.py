@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.repeated import SPLITS, Member, Repeated
 from review.statistics import wilson
 
 if TYPE_CHECKING:
@@ -16,55 +17,29 @@ if TYPE_CHECKING:
 
     from review.report import schema
 
-EARLIER = {"train": (), "validation": ("train",), "test": ("train", "validation")}
 SHOWN = 24  # pictures of each kind in the report
 PLACES = 4  # examples that are named below a picture
-ORDER = ("test", "validation", "train")
 
-# One entry of duplicates.json: {"digest": hex, "examples": [[split, class name, id], ...]}.
-Picture = Mapping[str, Any]
-Chosen = Mapping[str, tuple[list[Picture], int]]  # kind -> (some pictures, how many there are)
+Chosen = Mapping[str, tuple[list[Repeated], int]]  # kind -> (some pictures, how many there are)
 
 
-def leaks(picture: Picture, split: str = "test") -> bool:
-    """Whether a picture of this split is in an earlier one, too."""
-    splits = {split for split, _, _ in picture["examples"]}
-    return split in splits and not splits.isdisjoint(EARLIER[split])
-
-
-def contradicts(picture: Picture) -> bool:
-    """Whether it stands under two or more classes."""
-    return len({class_name for _, class_name, _ in picture["examples"]}) > 1
-
-
-def leaked_pair(pictures: Iterable[Picture]) -> tuple[str, str, str] | None:
-    """The id of the first leaked test example, and the split and the id of one with the same picture."""
-    for picture in pictures:
-        if leaks(picture):
-            first = next(id for split, _, id in picture["examples"] if split == "test")
-            split, other = next((split, id) for split, _, id in picture["examples"] if split != "test")
-            return first, split, other
-    return None
-
-
-def kept(table: pandas.DataFrame, pictures: Sequence[Picture]) -> dict[str, dict[str, int]] | None:
+def kept(table: pandas.DataFrame, pictures: Sequence[Repeated]) -> dict[str, dict[str, int]] | None:
     """What remains of the predictions without the leaked test examples.
 
     Args:
         table: from `predictions.read`.
-        pictures: of duplicates.json.
+        pictures: that several examples have.
 
     Returns:
         class name -> its test examples that are "leaked", the "count" of the others, and how many of these are
         "right". None if nothing leaked, or if the predictions do not tell which examples. These are told apart by
         their pixels: an id need not be an example's own.
     """
-    digests = {picture["digest"] for picture in pictures if leaks(picture)}
+    digests = {picture.digest: len(picture.leaked("test")) for picture in pictures if picture.leaked("test")}
     if not digests or "digest" not in table:
         return None
     leaked = table["digest"].isin(digests)
-    listed = sum(split == "test" for picture in pictures if leaks(picture) for split, _, _ in picture["examples"])
-    if leaked.sum() != listed:  # another decoder than the ingest's: nothing can be said for sure
+    if leaked.sum() != sum(digests.values()):  # another decoder than the ingest's: nothing can be said for sure
         return None
     right = (table["label"] == table["predicted"]) & ~leaked
     names = table["class_name"]
@@ -161,14 +136,14 @@ def of_report(report: schema.Report, percent: Callable[[float], str] = "{:.1%}".
     return sentences(data.duplicates.model_dump(), data.counts, without.model_dump() if without else None, percent)
 
 
-def choose(pictures: Sequence[Picture]) -> Chosen:
+def choose(pictures: Sequence[Repeated]) -> Chosen:
     """Which to show, SHOWN of a kind at most.
 
     The kinds are "leaked" (test examples before validation examples) and "contradicting"; a picture may be of both.
     """
-    leaked = [picture for picture in pictures if leaks(picture)]
-    leaked += [picture for picture in pictures if leaks(picture, "validation") and not leaks(picture)]
-    contradicting = [picture for picture in pictures if contradicts(picture)]
+    leaked = [picture for picture in pictures if picture.leaked("test")]
+    leaked += [picture for picture in pictures if picture.leaked("validation") and not picture.leaked("test")]
+    contradicting = [picture for picture in pictures if picture.contradicting]
     return {
         kind: (found[:SHOWN], len(found))
         for kind, found in (("leaked", leaked), ("contradicting", contradicting))
@@ -176,22 +151,18 @@ def choose(pictures: Sequence[Picture]) -> Chosen:
     }
 
 
-def places(picture: Picture) -> list[tuple[str, str, str]]:
-    """The examples that are named below a picture: of each split and class first, and no more than PLACES.
-
-    Returns:
-        (split, class name, id), test examples first.
-    """
-    examples = sorted(map(tuple, picture["examples"]), key=lambda example: ORDER.index(example[0]))
-    by_split, by_class = _firsts(examples, lambda one: one[0]), _firsts(examples, lambda one: one[1])
+def places(picture: Repeated) -> list[Member]:
+    """The examples that are named below a picture, PLACES at most: of each split and class one, test first."""
+    examples = sorted(picture.examples, key=lambda member: -SPLITS.index(member.split))
+    by_split, by_class = _firsts(examples, lambda one: one.split), _firsts(examples, lambda one: one.class_name)
     by_both = _firsts(examples, lambda one: one[:2])
     chosen = list(dict.fromkeys([*by_split, *by_class, *by_both, *examples]))[:PLACES]
     return sorted(chosen, key=examples.index)
 
 
-def _firsts(examples: Iterable[Any], of: Callable[[Any], Any]) -> list[Any]:
+def _firsts(examples: Iterable[Member], of: Callable[[Member], object]) -> list[Member]:
     """The first example of each kind."""
-    found: dict[Any, Any] = {}
+    found: dict[object, Member] = {}
     for example in examples:
         found.setdefault(of(example), example)
     return list(found.values())

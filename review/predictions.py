@@ -41,7 +41,7 @@ def row(id: str, label: int, class_name: str, probabilities: np.ndarray, derived
         id: of the example.
         label: the true class, and `class_name` its name.
         probabilities: float [classes].
-        derived: from `derived_features`: what `derive` gives, and the digest.
+        derived: from `derived_features.derive`.
     """
     top = np.argsort(-probabilities, kind="stable")[:TOP]
     return {

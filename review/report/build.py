@@ -130,8 +130,8 @@ def wanted(
     found: dict[str, set[Key]] = {"test": {key(table.iloc[row]) for row, _ in chosen}}
     for pictures, _ in twins.values():
         for picture in pictures:
-            split, _, id = duplicates.places(picture)[0]
-            found.setdefault(split, set()).add((id, picture["digest"]))
+            first = duplicates.places(picture)[0]
+            found.setdefault(first.split, set()).add((first.id, picture.digest))
     return found
 
 
@@ -143,7 +143,7 @@ def duplicate_pictures(
     for kind, (pictures, _) in twins.items():
         for number, picture in enumerate(pictures):
             places = duplicates.places(picture)
-            encoded = images.get((places[0][2], picture["digest"]))
+            encoded = images.get((places[0].id, picture.digest))
             if encoded is None:  # another decoder than the ingest's gives other pixels
                 continue
             content, width, height, form = reduced(encoded)
@@ -151,7 +151,7 @@ def duplicate_pictures(
             files[file] = content
             found.append(
                 schema.DuplicatePicture(
-                    file=file, width=width, height=height, kind=kind, places=places, count=len(picture["examples"])
+                    file=file, width=width, height=height, kind=kind, places=places, count=len(picture.examples)
                 )
             )
     return found, files

@@ -9,6 +9,7 @@ from image_data import write_folder
 from components import data_check, schemas, stored_schema
 from core import settings
 from core.errors import UserError
+from core.repeated import Member, Repeated
 from core.workdir import Workdir
 from pipeline import local_runner
 from pipeline import run as runner
@@ -111,7 +112,10 @@ LEAKED = {
     "counts": {"train": {"cat": 9}, "test": {"cat": 6, "dog": 4}},
     "duplicates": {"leaked": {"validation": 0, "test": 3}},
 }
-PICTURES = [{"digest": "1", "examples": [["validation", "cat", "train/cat/1.png"], ["test", "dog", "a\nb.png"]]}]
+PICTURES = [
+    Repeated("0", (Member("train", "cat", "1"), Member("validation", "cat", "2"))),
+    Repeated("1", (Member("validation", "cat", "train/cat/1.png"), Member("test", "dog", "a\nb.png"))),
+]
 
 
 def test_more_leaked_test_examples_than_allowed_are_refused_with_an_example_of_both():

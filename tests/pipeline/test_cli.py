@@ -16,6 +16,7 @@ from image_data import encoded, picture, write_folder
 from run_data import LEVELS, examples, predict, write_run
 
 from core import settings
+from core.repeated import Member, Repeated
 from core.workdir import Workdir
 from review import duplicates
 
@@ -317,10 +318,8 @@ def test_slices_tell_recall_without_leaked_examples_where_there_are_any(tmp_path
     assert "without_leaked" not in alexnet("slices", "--workdir", tmp_path, "--json").stdout
     # All of one class, and half of the other.
     rows = [row for row in range(80) if row >= 40 or row % 2]
-    pictures = [
-        {"digest": table.digest[row], "examples": [["train", CLASSES[0], "1"], ["test", CLASSES[0], "2"]]}
-        for row in rows
-    ]
+    places = (Member("train", CLASSES[0], "1"), Member("test", CLASSES[0], "2"))
+    pictures = [Repeated(table.digest[row], places) for row in rows]
     remaining = duplicates.kept(table, pictures)
     part = found["evaluation"]
     part["classes"] = [{**row, **duplicates.of_class(remaining[row["class_name"]])} for row in part["classes"]]

@@ -1,5 +1,6 @@
 """What duplicates do to an evaluation: counted by pixels, told in words, and a few of them chosen to be shown."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from report_data import make_report
 from run_data import examples, predict, write_run
 from terminal_lines import AWKWARD, shown
 
+from core.repeated import Member, Repeated
 from core.workdir import Workdir
 from review import compare, duplicates, results, terminal
 from review.notebook import Review
@@ -24,7 +26,7 @@ COUNTS = {"train": {"cat": 30, "dog": 30}, "validation": {"cat": 5, "dog": 5}, "
 
 
 def picture(digest, *places):
-    return {"digest": digest, "examples": [list(place) for place in places]}
+    return Repeated(digest, tuple(Member(*place) for place in places))
 
 
 def test_a_picture_leaks_into_later_splits_alone():
@@ -32,13 +34,13 @@ def test_a_picture_leaks_into_later_splits_alone():
     watched = picture("b", ("train", "cat", "1"), ("validation", "cat", "2"))
     held_out = picture("c", ("validation", "cat", "1"), ("test", "cat", "2"))
     copies = picture("d", ("test", "cat", "1"), ("test", "dog", "2"))
-    assert [duplicates.leaks(one) for one in (both, watched, held_out, copies)] == [True, False, True, False]
-    assert [duplicates.leaks(one, "validation") for one in (both, watched, held_out, copies)] == [
-        False, True, False, False,
-    ]  # fmt: skip
-    assert [duplicates.contradicts(one) for one in (both, watched, held_out, copies)] == [False, False, False, True]
-    assert duplicates.leaked_pair([copies, watched, held_out]) == ("2", "validation", "1")
-    assert duplicates.leaked_pair([copies, watched]) is None
+    four = (both, watched, held_out, copies)
+    assert [bool(one.leaked("test")) for one in four] == [True, False, True, False]
+    assert [bool(one.leaked("validation")) for one in four] == [False, True, False, False]
+    assert not any(one.leaked("train") for one in four)
+    assert [one.contradicting for one in four] == [False, False, False, True]
+    assert [one.copies("test") for one in four] == [0, 0, 0, 1]
+    assert [Repeated.read(json.loads(json.dumps(dataclasses.asdict(one)))) for one in four] == list(four)
 
 
 @pytest.fixture
@@ -155,7 +157,7 @@ def test_of_thousands_some_are_shown_and_all_are_counted():
     found = duplicates.choose(pictures)
     (shown, count), (odd, odd_count) = found["leaked"], found["contradicting"]
     assert (len(shown), count, len(odd), odd_count) == (duplicates.SHOWN, 3005, 5, 5)
-    assert [one["digest"] for one in shown[:6]] == ["e0", "e1", "e2", "e3", "e4", "v0"]  # test examples come first
+    assert [one.digest for one in shown[:6]] == ["e0", "e1", "e2", "e3", "e4", "v0"]  # test examples come first
     assert duplicates.choose([picture("a", ("train", "cat", "1"), ("train", "cat", "2"))]) == {}
 
 
@@ -172,7 +174,7 @@ def run(tmp_path, table, pictures, number=1):
     """A finished run with these duplicates: its results."""
     found = write_run(Workdir(tmp_path), f"2026010{number}-000000", table, name="pets")
     counts = {"train": {"cat": 30}, "validation": {}, "test": table.class_name.value_counts().to_dict()}
-    leaking = sum(duplicates.leaks(one) for one in pictures)
+    leaking = sum(len(one.leaked("test")) for one in pictures)
     repeated = {**NOTHING, "pictures": len(pictures), "leaked": {"validation": 0, "test": leaking}}
     remaining = duplicates.kept(table, pictures)
     part = found["evaluation"]
