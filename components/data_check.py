@@ -91,9 +91,9 @@ def refuse_leaks(ingested: Mapping, pictures: Sequence[Repeated], most: float) -
     known = first.earlier("test")[0]
     raise UserError(
         f"{leaked} of {total} test examples ({leaked / total:.2%}) are duplicates of training or validation "
-        f"pictures, more than data.max_leaked_share={most} allows; {plain(first.leaked('test')[0].id)} of the test "
-        f"split is {plain(known.id)} of the {known.split} split. Remove them from one of the splits, or allow more "
-        "with --set data.max_leaked_share=..."
+        f"pictures, more than data.max_leaked_share={most} allows; {plain(first.leaked('test')[0].id)} (test) is the "
+        f"same picture as {plain(known.id)} ({known.split}). Remove them from one of the splits, or allow more with "
+        "--set data.max_leaked_share=..."
     )
 
 

@@ -123,11 +123,22 @@ def test_more_leaked_test_examples_than_allowed_are_refused_with_an_example_of_b
         data_check.refuse_leaks(LEAKED, PICTURES, 0.29)
     assert str(refused.value) == (
         "3 of 10 test examples (30.00%) are duplicates of training or validation pictures, more than "
-        "data.max_leaked_share=0.29 allows; a b.png of the test split is train/cat/1.png of the validation split. "
+        "data.max_leaked_share=0.29 allows; a b.png (test) is the same picture as train/cat/1.png (validation). "
         "Remove them from one of the splits, or allow more with --set data.max_leaked_share=..."
     )
     data_check.refuse_leaks(LEAKED, PICTURES, 0.3)
     data_check.refuse_leaks({**LEAKED, "duplicates": {"leaked": {"validation": 3, "test": 0}}}, [], 0)
+
+
+def test_a_changed_limit_of_leaks_ingests_nothing_anew(seen):
+    root, workdir = seen
+    shutil.copy(root / "train" / "cat" / "000.png", root / "test" / "cat" / "000.png")
+    check(root, workdir)
+    examples = sorted((workdir / "artifacts" / "pets" / "ImageExampleGen" / "examples").iterdir())
+    with pytest.raises(UserError, match=r"1 of 12 test examples.*test/cat/000.png.*train/cat/000.png"):
+        check(root, workdir, "data.max_leaked_share=0.08")
+    check(root, workdir, "data.max_leaked_share=0.09")
+    assert sorted((workdir / "artifacts" / "pets" / "ImageExampleGen" / "examples").iterdir()) == examples
 
 
 def test_a_limit_cannot_be_kept_where_nobody_looked_for_duplicates():

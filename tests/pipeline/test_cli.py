@@ -2,14 +2,17 @@
 
 import csv
 import fcntl
+import io
 import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
 
+import PIL.Image
 import psutil
 import pytest
 from image_data import encoded, picture, write_folder
@@ -18,7 +21,8 @@ from run_data import LEVELS, examples, predict, write_run
 from core import settings
 from core.repeated import Member, Repeated
 from core.workdir import Workdir
-from review import duplicates
+from review import duplicates, predictions
+from review.report import build, schema
 
 ALEXNET = str(pathlib.Path(sys.executable).with_name("alexnet"))
 # Slow enough to be caught in the middle, quick enough for a test.
@@ -120,6 +124,9 @@ def story(tmp_path_factory):
     """One working directory through a kill -9 in mid-training, a second run meanwhile, a resume, and a Ctrl-C."""
     base = tmp_path_factory.mktemp("story")
     root = write_folder(base / "pets", CLASSES, train=160, test=20)
+    first, second = (root / "train" / name for name in CLASSES)
+    shutil.copy(first / "000.png", root / "test" / CLASSES[0] / "000.png")
+    shutil.copy(first / "002.png", second / "002.png")
     work = base / "work"
     arguments = ["run", "--data", root, "--workdir", work, *sets(SLOW + LENIENT)]
     told = {}
@@ -235,6 +242,29 @@ def test_the_report_of_a_run_is_complete(story):
     assert {artifact["name"] for artifact in made["lineage"]} >= {"examples", "model", "evaluation", "pushed_model"}
     card = pathlib.Path(result["pushed"]["path"], "assets.extra", "model_card.md").read_text()
     assert card.startswith("# ")
+
+
+def test_duplicates_are_told_and_shown_to_the_end(story):
+    result = story["workdir"].results()[0]
+    found, without = result["data"]["duplicates"], result["evaluation"]["without_leaked"]
+    assert found["leaked"] == {"validation": 0, "test": 1}
+    assert found["contradicting"] == {"pictures": 1, "examples": 2}
+    assert (without["leaked"], without["count"]) == (1, 39)
+    table = predictions.read(result["evaluation"]["path"])
+    rest = table[table.id != f"test/{CLASSES[0]}/000.png"]
+    assert without["accuracy"] == (rest.label == rest.predicted).mean()
+    assert "1 of 40 test examples (2.5%) is a duplicate: its picture is in" in story["resumed"].stdout
+    folder = story["workdir"].run(result["run"])
+    report = schema.Report.model_validate_json((folder / "report.json").read_bytes())
+    files = build.unzipped((folder / "images.zip").read_bytes())
+    leaked, contradicting = report.data.duplicates.shown
+    assert leaked.places[0][0] == "test"
+    assert {name for _, name, _ in contradicting.places} == set(CLASSES)
+    for shown, name in ((leaked, "000.png"), (contradicting, "002.png")):
+        assert {pathlib.Path(id).name for _, _, id in shown.places} == {name}
+        original = PIL.Image.open(story["images"] / "train" / CLASSES[0] / name)
+        assert PIL.Image.open(io.BytesIO(files[shown.file])).tobytes() == original.tobytes()
+    assert 'id="duplicates"' in (folder / "report.html").read_text()
 
 
 def test_report_finds_copies_and_remakes_it(story, tmp_path):
