@@ -15,7 +15,7 @@ from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStat
 from tfx.utils import io_utils
 
 from components import records
-from components.example_gen import REPORT as INGEST
+from components.records import REPORT as INGEST
 from core.errors import UserError
 from core.repeated import Repeated
 from core.text import plain

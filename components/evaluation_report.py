@@ -21,7 +21,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
 from components import data_check, derived_features, evaluation, records, serving_check
-from components.example_gen import REPORT as INGEST
+from components.records import REPORT as INGEST
 from core.events import emit
 from core.settings import Settings
 from review import duplicates, predictions, results

@@ -21,12 +21,10 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from components import ingest, ingest_report
+from components.records import DUPLICATES, REPORT
 from components.sources import open_source
 from core import settings
 from core.events import emit
-
-REPORT = "ingest.json"  # beside the splits in the Examples artifact
-DUPLICATES = "duplicates.json"  # beside it: {"pictures": [core.repeated.Repeated as a dict, ...]}
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):

@@ -10,8 +10,11 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 
-from components.example_gen import DUPLICATES
 from core.repeated import Repeated
+
+# Beside the splits.
+REPORT = "ingest.json"  # ingest_report.Report
+DUPLICATES = "duplicates.json"  # {"pictures": [core.repeated.Repeated as a dict, ...]}
 
 
 def read(examples: Artifact, split: str) -> Iterator[bytes]:

@@ -12,8 +12,8 @@ import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 
 from components import evaluation, records
-from components.example_gen import REPORT
 from components.previous import CURRENT, node_of
+from components.records import REPORT
 from components.serving_check import RESULT
 from review import results
 

@@ -33,6 +33,7 @@ EVALUATION_CODE = (
     "components/records.py",
     "components/tfma_metrics.py",
     "core/images.py",
+    "core/repeated.py",
     "review/predictions.py",
     "trainer/images.py",
 )
@@ -47,7 +48,12 @@ REPORT_CODE = (
     "review/report",
     "review/results.py",
 )
-SERVING_CODE = ("components/records.py", "components/serving_check.py", "components/serving_probe.py")
+SERVING_CODE = (
+    "components/records.py",
+    "components/serving_check.py",
+    "components/serving_probe.py",
+    "core/repeated.py",
+)
 INGEST_CODE = (
     "components/ingest.py",
     "components/ingest_report.py",
