@@ -27,6 +27,7 @@ from core.settings import Settings
 
 # What a node computes with: when one of these files changes, its cached results count no more.
 PREPROCESSING_CODE = ("trainer/preprocessing.py", "trainer/images.py", "trainer/features.py", "trainer/summary.py")
+TRAINING_CODE = ("core/images.py", "trainer")
 EVALUATION_CODE = (
     "components/evaluator.py",
     "components/derived_features.py",
@@ -64,6 +65,7 @@ INGEST_CODE = (
     "core/repeated.py",
     "core/walk.py",
     "trainer/images.py",
+    "trainer/summary.py",
 )
 
 
@@ -183,7 +185,7 @@ def create_pipeline(
                 "training": settings.training.model_dump(exclude={"epochs", "warm_start", "checkpoint"}),
                 "tuner": settings.tuner.model_dump(),
                 "checkpoint_root": places.checkpoints,
-                "code": fingerprint.code("trainer"),
+                "code": fingerprint.code(*TRAINING_CODE),
             },
         )
         found = tuner.outputs
@@ -201,7 +203,7 @@ def create_pipeline(
             "training": settings.training.model_dump(),
             "background": settings.data.background,
             "checkpoint_root": places.checkpoints,
-            "code": fingerprint.code("trainer"),
+            "code": fingerprint.code(*TRAINING_CODE),
         },
     )
     baseline = history.baseline(trainer.outputs["model"])

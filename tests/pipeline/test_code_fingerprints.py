@@ -32,7 +32,7 @@ def imported(name, seen=frozenset()):
         ("components/ingest.py", pipeline.INGEST_CODE),
         ("components/serving_check.py", pipeline.SERVING_CODE),
         ("trainer/preprocessing.py", pipeline.PREPROCESSING_CODE),
-        ("trainer/run.py", ("trainer",)),
+        ("trainer/run.py", pipeline.TRAINING_CODE),
     ],
 )
 def test_what_a_node_imports_is_in_the_fingerprint_of_its_code(root, covered):
