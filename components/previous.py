@@ -7,11 +7,15 @@ same answer however often the run is repeated.
 
 from __future__ import annotations
 
+import os
+
 import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.common import resolver
+
+from core.events import emit
 
 CURRENT = "current"  # the key of the artifact that others must precede
 
@@ -26,8 +30,10 @@ class PreviousStatisticsStrategy(resolver.ResolverStrategy):
         self, store: ml_metadata.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
         earlier = before(input_dict)["statistics"]
-        accepted = read_by(store, [artifact.id for artifact in earlier], "DataCheck")
+        gone = lost(store, input_dict, "ExampleStatistics")
+        accepted = read_by(store, [artifact.id for artifact in [*earlier, *gone]], "DataCheck")
         found = latest([artifact for artifact in earlier if artifact.id in accepted])
+        tell("previous statistics", found, [artifact for artifact in gone if artifact.id in accepted])
         return {"statistics": found, CURRENT: input_dict[CURRENT]}
 
 
@@ -43,6 +49,7 @@ class PreviousBlessedModelStrategy(resolver.ResolverStrategy):
             if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == constants.BLESSED_VALUE
         }
         models = latest([model for model in before(input_dict)["model"] if model.id in blessed])
+        tell("baseline model", models, lost_models(store, input_dict))
         return {
             "model": models,
             "model_blessing": [blessed[model.id] for model in models],
@@ -56,17 +63,95 @@ class PreviousReportStrategy(resolver.ResolverStrategy):
     def resolve_artifacts(
         self, store: ml_metadata.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        return {"report": latest(before(input_dict)["report"]), CURRENT: input_dict[CURRENT]}
+        found = latest(before(input_dict)["report"])
+        tell("previous report", found, lost(store, input_dict, "alexnet.EvaluationReport"))
+        return {"report": found, CURRENT: input_dict[CURRENT]}
 
 
 def before(input_dict: dict[str, list[types.Artifact]]) -> dict[str, list[types.Artifact]]:
     """The other artifacts that are older than every current one."""
-    first = min((artifact.id for artifact in input_dict[CURRENT]), default=0)
+    first = oldest(input_dict[CURRENT])
     return {
         key: [artifact for artifact in artifacts if artifact.id < first]
         for key, artifacts in input_dict.items()
         if key != CURRENT
     }
+
+
+def oldest(artifacts: list[types.Artifact]) -> int:
+    """The lowest id; 0 of none."""
+    return min((artifact.id for artifact in artifacts), default=0)
+
+
+def lost(
+    store: ml_metadata.MetadataStore, input_dict: dict[str, list[types.Artifact]], kind: str
+) -> list[metadata_store_pb2.Artifact]:
+    """The artifacts of a type that would count as earlier ones if their files were still there."""
+    return [
+        artifact
+        for artifact in same_pipeline(store, input_dict, kind)
+        if artifact.state == metadata_store_pb2.Artifact.DELETED and artifact.id < oldest(input_dict[CURRENT])
+    ]
+
+
+def lost_models(
+    store: ml_metadata.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+) -> list[metadata_store_pb2.Artifact]:
+    """The blessed models before the current one that are no longer there, or whose blessing is not."""
+    current_model = constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY
+    is_blessed = constants.ARTIFACT_PROPERTY_BLESSED_KEY
+    usable = {
+        blessing.get_int_custom_property(current_model)
+        for blessing in input_dict["model_blessing"]
+        if blessing.get_int_custom_property(is_blessed) == constants.BLESSED_VALUE
+    }
+    blessed = {
+        blessing.custom_properties[current_model].int_value
+        for blessing in same_pipeline(store, input_dict, "ModelBlessing")
+        if blessing.custom_properties[is_blessed].int_value == constants.BLESSED_VALUE
+    }
+    return [
+        model
+        for model in same_pipeline(store, input_dict, "Model")
+        if model.id < oldest(input_dict[CURRENT])
+        and model.id in blessed
+        and (model.state == metadata_store_pb2.Artifact.DELETED or model.id not in usable)
+    ]
+
+
+def same_pipeline(
+    store: ml_metadata.MetadataStore, input_dict: dict[str, list[types.Artifact]], kind: str
+) -> list[metadata_store_pb2.Artifact]:
+    """The artifacts of a type that runs on the same data made, whether they are still there or not."""
+    contexts = [
+        context
+        for artifact in input_dict[CURRENT][:1]
+        for context in store.get_contexts_by_artifact(artifact.id)
+        if context.type == "pipeline"
+    ]
+    return [
+        artifact
+        for context in contexts
+        for artifact in store.get_artifacts_by_context(context.id)
+        if artifact.type == kind
+    ]
+
+
+def tell(what: str, found: list[types.Artifact], gone: list[metadata_store_pb2.Artifact]) -> None:
+    """Says so if a later one than what was found is gone.
+
+    Args:
+        what: is looked for.
+        found: what is taken: one or none.
+        gone: of the earlier ones.
+    """
+    if missing := max((artifact.id for artifact in gone), default=0):
+        (place,) = (os.path.abspath(artifact.uri) for artifact in gone if artifact.id == missing)
+        if not found:
+            emit("warning", text=f"the {what} in {place} can no longer be used, and there is no earlier one")
+        elif found[0].id < missing:
+            other = os.path.abspath(found[0].uri)
+            emit("warning", text=f"the {what} in {place} can no longer be used; {other} is used instead")
 
 
 def read_by(store: ml_metadata.MetadataStore, artifact_ids: list[int], node: str) -> set[int]:

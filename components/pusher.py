@@ -21,6 +21,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.utils import proto_utils
 
 from components.evaluation_report import Report
+from core import files
 from core.errors import UserError
 from review.report import build
 from storage import versions
@@ -96,20 +97,29 @@ def push(model: str, base: str, card: str | None = None) -> tuple[str, str]:
         UserError: the object store is not there, or refuses.
     """
     digest = versions.fingerprint(model)
+
+    def known(version: str) -> str:
+        """A version of this very model counts as pushed only while all its files are there."""
+        whole = files.missing(pathlib.Path(version), files.contents(pathlib.Path(model))) is None
+        return pushed_fingerprint(version) if whole else ""
+
     extra = {RECORD: json.dumps({"fingerprint": digest, "model": model}).encode()}
     if card:
         extra[CARD] = pathlib.Path(card).read_bytes()
     try:
-        version = str(versions.publish(model, base, digest, extra, known=pushed_fingerprint))
+        version = str(versions.publish(model, base, digest, extra, known=known))
     except ObjectStoreError as problem:
         raise UserError(str(problem)) from None
     return os.path.join(base, version), version
 
 
 def pushed_fingerprint(version: str) -> str:
-    """Of the model in the folder of a version that `push` made; "" for any other."""
+    """Of the model in the folder of a version that `push` made; "" for any other, and where that is damaged."""
     path = os.path.join(version, RECORD)
     if not fileio.exists(path):
         return ""
-    with fileio.open(path, "r") as file:
-        return json.loads(file.read())["fingerprint"]
+    try:
+        with fileio.open(path, "r") as file:
+            return json.loads(file.read())["fingerprint"]
+    except (ValueError, KeyError, TypeError):
+        return ""

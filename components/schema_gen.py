@@ -40,16 +40,17 @@ def ImageSchemaGen(
         features: names of further features, with commas.
     """
     del version
+    place = stored if "://" in stored else os.path.abspath(stored)  # for people, who may be in another folder
     found = schemas.curated(name)
     if found is None and not update and fileio.exists(stored):
         with fileio.open(stored, "r") as file:
-            found = schemas.read(file.read(), stored)
+            found = schemas.read(file.read(), place)
     if found is None:
         found = schemas.infer(stats_artifact_utils.load_statistics(statistics, "train").proto())
         fileio.makedirs(os.path.dirname(stored))
         with fileio.open(stored, "w") as file:
             file.write(with_header(text_format.MessageToString(found)))
-        emit("note", text=f"schema inferred and stored in {stored}; later runs are checked against it")
+        emit("note", text=f"schema inferred and stored in {place}; later runs are checked against it")
     schemas.allow(found, filter(None, features.split(",")))
     with fileio.open(os.path.join(schema.uri, "schema.pbtxt"), "w") as file:
         file.write(text_format.MessageToString(found))

@@ -7,6 +7,7 @@ several processes may write at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -37,7 +38,10 @@ class Reader:
         self._offset = 0
 
     def new(self) -> Iterator[dict]:
-        """Yields each complete new line as a dict with `time`, `kind` and the event's own fields."""
+        """Yields each complete new line as a dict with `time`, `kind` and the event's own fields.
+
+        What is no such line - a full disk cuts them - is passed over.
+        """
         try:
             with open(self._path, "rb") as file:
                 file.seek(self._offset)
@@ -46,5 +50,8 @@ class Reader:
             return
         complete, newline, _ = data.rpartition(b"\n")
         self._offset += len(complete) + len(newline)
-        for line in complete.splitlines():
-            yield json.loads(line)
+        for line in complete.split(b"\n"):
+            with contextlib.suppress(ValueError):
+                event = json.loads(line)
+                if isinstance(event, dict) and {"time", "kind"} <= event.keys():
+                    yield event

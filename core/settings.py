@@ -7,6 +7,7 @@ not set has the default below. Nothing here imports TensorFlow or TFX.
 from __future__ import annotations
 
 import difflib
+import os
 import pathlib
 import re
 import typing
@@ -251,6 +252,11 @@ class Beam(Group):
         """For `beam.Pipeline`. None by default: given any, TFX packs itself up for remote workers in every node."""
         return [*([f"--runner={self.runner}"] if self.runner else ()), *self.pipeline_args]
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether workers may run on other machines, or in other folders, than the process that starts them."""
+        return any(not argument.startswith("--direct_") for argument in self.arguments)
+
 
 Quantity = typing.Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$")]
 
@@ -372,6 +378,21 @@ def looks_like_path(source: str) -> bool:
         or source.endswith((".gz", ".tar"))
         or bool(pathlib.Path(source).exists() and not re.fullmatch(r"[a-z0-9_]+", source))
     )
+
+
+def absolute(settings: Settings) -> Settings:
+    """The same with absolute paths, for a process with another current folder. Relative ones are below this one's."""
+
+    def path(text: str) -> str:
+        return text if "://" in text else os.path.abspath(os.path.expanduser(text))
+
+    data, push = settings.data, settings.push
+    places: dict[str, object] = {"data_dir": path(data.data_dir)} if data.data_dir else {}
+    if looks_like_path(data.source):
+        places["source"] = path(data.source)
+    if push.destination:
+        push = push.model_copy(update={"destination": path(push.destination)})
+    return settings.model_copy(update={"data": data.model_copy(update=places), "push": push})
 
 
 def presets() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import fcntl
 import hashlib
@@ -10,15 +11,33 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from core.errors import UserError
 
 DEFAULT = "workdir"
 
 
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """A run whose results cannot be read, and why, in a phrase."""
+
+    run: str
+    why: str
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return f"Run {self.run} cannot be read: {self.why}."
+
+
 class Workdir:
-    """The paths below a working directory."""
+    """The paths below a working directory, and the runs in it.
+
+    What is recorded of it has paths relative to it, so that it may be moved and copied. In what earlier versions
+    recorded they are absolute; `request.json` says where the directory was then.
+    """
 
     def __init__(self, path: str | os.PathLike = DEFAULT) -> None:
         self.path = pathlib.Path(path).expanduser().resolve()
@@ -27,8 +46,8 @@ class Workdir:
         self.temporary = self.path / "tmp"
         self.checkpoints = self.path / "checkpoints"
 
-    def artifacts(self, name: str) -> pathlib.Path:
-        """The pipeline root for the data called `name`."""
+    def artifacts(self, name: str = "") -> pathlib.Path:
+        """The pipeline root for the data called `name`; without a name the folder of them all."""
         return self.path / "artifacts" / name
 
     def schema(self, name: str) -> pathlib.Path:
@@ -44,58 +63,185 @@ class Workdir:
         return self.runs / run_id
 
     def new_run(self) -> str:
-        """Makes the folder of a new run and returns its id, e.g. "20260131-235959"."""
+        """Makes the folder of a new run and returns its id, e.g. "20260131-235959".
+
+        The id tells people when the run began, by their clock; which run came before which, `number` tells.
+
+        Raises:
+            UserError: it cannot be made.
+        """
         moment = datetime.datetime.now()
         while True:
             run_id = moment.strftime("%Y%m%d-%H%M%S")
             try:
-                self.run(run_id).mkdir(parents=True)
+                self.runs.mkdir(parents=True, exist_ok=True)
+                self.run(run_id).mkdir()
             except FileExistsError:
+                if not self.runs.is_dir():
+                    raise UserError(f"{self.runs} is no folder: move it away, or name another --workdir.") from None
                 moment += datetime.timedelta(seconds=1)
+            except OSError as problem:
+                raise UserError(f"{self.runs} cannot be used: {problem.strerror}.") from None
             else:
                 return run_id
 
+    def next_number(self) -> int:
+        """The number of a new run, greater than any before; only while the lock is held."""
+        return 1 + max((number for _, number, _ in self._records()), default=0)
+
+    def ended(self) -> list[dict | Unreadable]:
+        """All runs that ended, in the order in which they were started: their results, or why they cannot be read.
+
+        All paths in the results are absolute, wherever the working directory was when they were written.
+        """
+        return [found for _, _, found in self._records() if found is not None]
+
     def results(self) -> list[dict]:
-        """The results of all runs that ended, oldest first."""
-        files = sorted(self.runs.glob("*/results.json")) if self.runs.is_dir() else []
-        return [json.loads(file.read_text()) for file in files]
+        """The results of all runs that ended and can be read, the oldest first; paths are absolute."""
+        return [found for found in self.ended() if isinstance(found, dict)]
+
+    def _records(self) -> list[tuple[str, int, dict | Unreadable | None]]:
+        """Of every run, the oldest first: id, number, and results; None for one that has not ended.
+
+        Runs from before they were numbered have 0. Raises UserError if the folder of the runs cannot be read.
+        """
+        try:
+            names = sorted(entry.name for entry in os.scandir(self.runs) if entry.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as problem:
+            raise UserError(f"{self.runs} cannot be read: {problem.strerror}.") from None
+        found = [self._record(name) for name in names if not name.startswith(".")]
+        return sorted(found, key=lambda record: record[1])  # stable: by name where there is no number
+
+    def _record(self, run_id: str) -> tuple[str, int, dict | Unreadable | None]:
+        folder, request = self.run(run_id), {}
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            request = _read(folder / "request.json")
+        number, origin = request.get("number"), request.get("workdir")
+        number = number if isinstance(number, int) else 0
+        try:
+            results = _read(folder / "results.json")
+        except FileNotFoundError:
+            return run_id, number, None
+        except ValueError as problem:
+            return run_id, number, Unreadable(run_id, f"results.json {problem}")
+        from core import records  # pydantic takes its time
+
+        if why := records.problem(results):
+            return run_id, number, Unreadable(run_id, f"results.json has another form ({why})")
+        found = self.with_absolute_paths(results, origin if isinstance(origin, str) else None)
+        return run_id, found.get("number", number), found | {"run": run_id}  # a copy of a run is a run of its own
 
     def find(self, run_id: str | None = None, evaluated: bool = False) -> dict:
-        """The results of the run `run_id`, or of the latest one.
+        """The results of the run `run_id`, or of the latest one; paths are absolute.
 
         Args:
             run_id: or its beginning; None for the latest.
             evaluated: take only runs that reached Evaluator.
 
         Raises:
-            UserError: there is none.
+            UserError: there is none, or it cannot be read.
         """
-        found = [result for result in self.results() if not evaluated or result.get("evaluation")]
+        ended = self.ended()
+        results = [result for result in ended if isinstance(result, dict)]
+        found = [result for result in results if not evaluated or result.get("evaluation")]
+        unreadable = {one.run: one for one in ended if isinstance(one, Unreadable)}
         if run_id:
-            matching = [result for result in found if result["run"].startswith(run_id)]
+            names = [*(result["run"] for result in found), *unreadable]
+            matching = [name for name in names if name.startswith(run_id)]
+            if run_id in matching:
+                matching = [run_id]
             if len(matching) == 1:
-                return matching[0]
+                if problem := unreadable.get(matching[0]):
+                    raise UserError(f"{problem.sentence} Name another run, or remove this one's folder.")
+                return next(result for result in found if result["run"] == matching[0])
             known = ", ".join(result["run"] for result in found[-5:]) or "none"
             how = "several runs match" if matching else "there is no such finished run"
             raise UserError(f"Run {run_id}: {how} in {self.path}; the latest are {known}.")
+        if not found and unreadable:
+            raise UserError(
+                f"{self.path} holds no finished run that can be read ({len(unreadable)} cannot: see `alexnet runs`): "
+                "start one with `alexnet run`."
+            )
         if not found:
             raise UserError(f"{self.path} holds no finished run yet: start one with `alexnet run`.")
         return found[-1]
 
-    def latest_push(self) -> pathlib.Path:
-        """The newest version that the latest pushing run left for the server. Raises UserError if there is none."""
+    def absolute(self, path: str, origin: str | None = None) -> str:
+        """Where a recorded path leads now.
+
+        Args:
+            path: relative to the working directory, absolute, or in an object store.
+            origin: where the working directory was when an absolute path was recorded; None if it is not known.
+        """
+        if "://" in path:
+            return path
+        if origin and pathlib.PurePath(path).is_relative_to(origin):
+            path = os.path.relpath(path, origin)
+        return str(self.path / path)
+
+    def relative(self, path: str) -> str:
+        """How a path is recorded: relative to the working directory if it is below that, or else as it is."""
+        if "://" in path or not pathlib.PurePath(path).is_relative_to(self.path):
+            return path
+        return os.path.relpath(path, self.path)
+
+    def with_absolute_paths(self, results: Mapping, origin: str | None = None) -> dict:
+        """Results for who reads them: every path in them is absolute; `origin` as for `absolute`."""
+        return _change_paths(results, lambda path: self.absolute(path, origin))
+
+    def with_relative_paths(self, results: Mapping) -> dict:
+        """Results as they are recorded, so that a directory that was moved or copied is as good as before."""
+        return _change_paths(results, self.relative)
+
+    def paths(self, results: Mapping) -> list[str]:
+        """All paths in results."""
+        found = []
+
+        def note(path: str) -> str:
+            found.append(path)
+            return path
+
+        _change_paths(results, note)
+        return found
+
+    def latest_push(self, tell: Callable[[str], object] = lambda text: None) -> pathlib.Path:
+        """The newest version for the server that is still there: of the latest run that left one, or in `serving/`.
+
+        Args:
+            tell: called with a sentence if it is not the one that the latest pushing run left.
+
+        Raises:
+            UserError: there is none.
+        """
+        gone = None
         for result in reversed(self.results()):
-            pushed = result.get("pushed")
-            if pushed and (folder := self.model(pushed["path"])).is_dir():
-                return folder
-        raise UserError(f"No model has been pushed in {self.path} yet: run `alexnet run`, or name one with --model.")
+            if pushed := result.get("pushed"):
+                folder = self.model(pushed["path"])
+                if (folder / "saved_model.pb").is_file():
+                    if gone:
+                        tell(f"The model pushed last is no longer in {gone}; this is {folder}.")
+                    return folder
+                gone = gone or folder
+        versions = [path for path in (self.path / "serving").glob("*/*/saved_model.pb") if path.parent.name.isdigit()]
+        if versions:
+            folder = max(versions, key=lambda path: int(path.parent.name)).parent
+            tell(f"No run tells of a pushed model that is still there; this is {folder}.")
+            return folder
+        what = (
+            f"The model pushed last is no longer in {gone}"
+            if gone
+            else f"No model has been pushed in {self.path} yet"
+        )
+        raise UserError(f"{what}: run `alexnet run`, or name one with --model.")
 
     def model(self, path: str) -> pathlib.Path:
         """The folder of a pushed model; one in an object store is copied here the first time. Raises UserError."""
         if not path.startswith("s3://"):
             return pathlib.Path(path)
         folder = self.path / "models" / hashlib.sha256(path.encode()).hexdigest()[:16]
-        if not folder.is_dir():
+        if not (folder / "saved_model.pb").is_file():
             from storage import object_store
 
             incoming = self.path / "models" / f".incoming-{os.getpid()}"
@@ -103,6 +249,7 @@ class Workdir:
                 object_store.download(object_store.find(f"{path.rstrip('/')}/"), incoming)
                 if not incoming.is_dir():
                     raise UserError(f"There is no model at {path}.")
+                shutil.rmtree(folder, ignore_errors=True)
                 incoming.rename(folder)
             except OSError as problem:
                 raise UserError(str(problem)) from None
@@ -140,3 +287,38 @@ class Workdir:
     def clean(self) -> None:
         """Removes temporary files; only while the lock is held."""
         shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+def _read(path: pathlib.Path) -> dict:
+    """The object in a JSON file. Raises FileNotFoundError, or ValueError with a phrase that says what is wrong."""
+    try:
+        content = path.read_bytes()
+        found = json.loads(content)
+    except FileNotFoundError:
+        raise
+    except OSError as problem:
+        raise ValueError(f"cannot be read ({problem.strerror})") from None
+    except (ValueError, RecursionError):
+        raise ValueError("is cut off, or no JSON" if content else "is empty") from None
+    if not isinstance(found, dict):
+        raise ValueError("holds no results")
+    return found
+
+
+def _change_paths(results: Mapping, change: Callable[[str], str]) -> dict:
+    """Results, or the summary of a run, with `change` applied to every path in them."""
+
+    def changed(part: Any, keys: Iterable[str]) -> Any:
+        """A part with its paths changed; a summary has the path of the evaluation alone."""
+        if isinstance(part, str):
+            return change(part)
+        if isinstance(part, Mapping):
+            return {**part, **{key: change(part[key]) for key in keys if isinstance(part.get(key), str)}}
+        return part
+
+    made = changed(results, ("model", "tensorboard", "report"))
+    for key in {"evaluation", "pushed"} & made.keys():
+        made[key] = changed(made[key], ("path",))
+    if made.get("lineage"):
+        made["lineage"] = [changed(artifact, ("uri",)) for artifact in made["lineage"]]
+    return made

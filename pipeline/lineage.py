@@ -30,11 +30,16 @@ RESOLVERS = {
 
 
 def tidy(store: ml_metadata.MetadataStore, root: pathlib.Path) -> None:
-    """Closes the executions that a killed run left open, and removes their unfinished outputs below `root`."""
+    """Closes the executions that a killed run left open, and removes their unfinished outputs.
+
+    Args:
+        store: of the working directory.
+        root: the folder of the artifacts of all data.
+    """
     for execution in store.get_executions():
         if execution.last_known_state != Execution.RUNNING:
             continue
-        for folder in [*root.glob(f"*/*/{execution.id}"), *root.glob(f"*/.system/*/{execution.id}")]:
+        for folder in [*root.glob(f"*/*/*/{execution.id}"), *root.glob(f"*/*/.system/*/{execution.id}")]:
             shutil.rmtree(folder, ignore_errors=True)
         execution.last_known_state = Execution.CANCELED
         store.put_executions([execution])
@@ -55,6 +60,25 @@ def artifacts(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, dict[s
     return found
 
 
+def first_writer(store: ml_metadata.MetadataStore, artifact: int) -> int:
+    """The execution that made an artifact; later ones took it from the cache, or found it."""
+    events = store.get_events_by_artifact_ids([artifact])
+    return min(event.execution_id for event in events if event.type in WRITTEN)
+
+
+def maker(store: ml_metadata.MetadataStore, artifact: int) -> str:
+    """The id of the node that made an artifact."""
+    return node_of(store, first_writer(store, artifact))
+
+
+def last_run(store: ml_metadata.MetadataStore, pipeline: str) -> str | None:
+    """The run id of the last run of the pipeline called so, whatever the clock said; None if there was none."""
+    context = store.get_context_by_type_and_name("pipeline", pipeline)
+    runs = store.get_children_contexts_by_context(context.id) if context else []
+    latest = max((run.id, run.name) for run in runs if run.type == "pipeline_run") if runs else None
+    return latest[1] if latest else None
+
+
 def links(store: ml_metadata.MetadataStore, run_id: str) -> list[dict[str, object]]:
     """The artifacts of a run and all that they were made from, in the form of `review.report.schema.Artifact`.
 
@@ -68,10 +92,10 @@ def links(store: ml_metadata.MetadataStore, run_id: str) -> list[dict[str, objec
         id = found.pop()
         if id in names:
             continue
-        maker = min(event.execution_id for event in store.get_events_by_artifact_ids([id]) if event.type in WRITTEN)
-        events = store.get_events_by_execution_ids([maker])
+        execution = first_writer(store, id)
+        events = store.get_events_by_execution_ids([execution])
         (key,) = {event.path.steps[0].key for event in events if event.artifact_id == id and event.type in WRITTEN}
-        names[id] = node_of(store, maker), key
+        names[id] = node_of(store, execution), key
         # What an earlier run's baseline was made from is that run's story.
         sources[id] = [] if id in resolved else [event.artifact_id for event in events if event.type in READ]
         found += sources[id]
@@ -112,7 +136,10 @@ def resolutions(store: ml_metadata.MetadataStore, run_id: str) -> dict[int, str]
 
 
 def summarise(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, Any]:
-    """The facts about a run that `review.results` makes its results of; a part that did not run is left out."""
+    """The facts about a run that `review.results` makes its results of; a part that did not run is left out.
+
+    Relative paths in ML Metadata are below the current folder.
+    """
     found = artifacts(store, run_id)
     summary: dict[str, Any] = {}
     for key, node, output, file in (

@@ -24,12 +24,15 @@ from core.errors import UserError
 from core.events import emit
 from core.exit_codes import FAILURE, OK, USER_ERROR
 from core.workdir import Workdir
+from pipeline import inventory, nodes
 
 if TYPE_CHECKING:
     from tfx import types
     from tfx.dsl.components.base import base_node
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.types.channel import OutputChannel
+
+    from pipeline.pipeline import Places
 
 
 def main(folder: pathlib.Path) -> int:
@@ -65,24 +68,25 @@ def run(settings: settings_module.Settings, workdir: Workdir, folder: pathlib.Pa
     Raises:
         UserError: a mistake in data or settings. Anything else a component raised comes through as it is.
     """
+    inventory.check(workdir.metadata, workdir.artifacts())
+    # Paths are relative to the working directory, in ML Metadata as well and so in the keys of its cache: a directory
+    # that is moved or copied keeps what is in it. Workers elsewhere need absolute ones.
+    places = find_places(settings, workdir)
+    with contextlib.chdir(workdir.path):
+        _run(settings, workdir, places, folder, request)
+
+
+def _run(
+    settings: settings_module.Settings, workdir: Workdir, places: Places, folder: pathlib.Path, request: dict
+) -> None:
     from tfx.orchestration import metadata
     from tfx.orchestration import pipeline as tfx_pipeline
 
     from pipeline import lineage
-    from pipeline.pipeline import Places, create_pipeline
+    from pipeline.pipeline import create_pipeline
 
-    push = settings.push.destination or str(workdir.serving(settings.name))
-    if not settings_module.is_remote(push):
-        push = str(pathlib.Path(push).expanduser().resolve())
-    places = Places(
-        root=str(workdir.artifacts(settings.name)),
-        schema=str(workdir.schema(settings.name)),
-        checkpoints=str(workdir.checkpoints) if settings.training.checkpoint else "",
-        push=push,
-    )
     connection = metadata.sqlite_metadata_connection_config(str(workdir.metadata))
-    with metadata.Metadata(connection) as handle:
-        lineage.tidy(handle.store, workdir.artifacts(settings.name))
+    base = prepare(connection, settings, workdir)
     pipeline = create_pipeline(
         settings,
         places,
@@ -95,10 +99,10 @@ def run(settings: settings_module.Settings, workdir: Workdir, folder: pathlib.Pa
     options = None
     if request["from"] or request["to"]:
         first, last = ([request[key]] if request[key] else None for key in ("from", "to"))
-        options = tfx_pipeline.RunOptions(from_nodes=first, to_nodes=last)
+        options = tfx_pipeline.RunOptions(from_nodes=first, to_nodes=last, base_pipeline_run_id=base)
     with observed():
         try:
-            _runner(request["run"]).run(pipeline, run_options=options)
+            _runner(request["run"], base).run(pipeline, run_options=options)
         except LookupError as problem:
             if not request["from"] or type(problem) is not LookupError:  # TFX raises no other of this very type
                 raise
@@ -108,8 +112,58 @@ def run(settings: settings_module.Settings, workdir: Workdir, folder: pathlib.Pa
             ) from None
     emit("status", text="reading the results")
     with metadata.Metadata(connection) as handle:
-        summary = lineage.summarise(handle.store, request["run"])
+        summary = workdir.with_relative_paths(lineage.summarise(handle.store, request["run"]))
     files.replace(folder / "summary.json", json.dumps(summary))
+
+
+def find_places(settings: settings_module.Settings, workdir: Workdir) -> Places:
+    """Where a run keeps things, relative to the working directory where that serves."""
+    from pipeline.pipeline import Places
+
+    push = settings.push.destination or str(workdir.serving(settings.name))
+    if not settings_module.is_remote(push):
+        push = str(pathlib.Path(push).expanduser().resolve())
+    form = workdir.absolute if settings.beam.elsewhere else workdir.relative
+    return Places(
+        root=form(str(workdir.artifacts(settings.name))),
+        schema=form(str(workdir.schema(settings.name))),
+        checkpoints=form(str(workdir.checkpoints)) if settings.training.checkpoint else "",
+        push=form(push),
+    )
+
+
+def prepare(connection: object, settings: settings_module.Settings, workdir: Workdir) -> str | None:
+    """Brings ML Metadata into accord with what is on the disk, and tells what was not.
+
+    Returns:
+        The id of the last run on these data, None if there is none.
+
+    Raises:
+        UserError: ML Metadata cannot read its file.
+    """
+    from ml_metadata import errors
+    from tfx.orchestration import metadata
+
+    from pipeline import lineage
+
+    try:
+        with metadata.Metadata(connection) as handle:
+            lineage.tidy(handle.store, workdir.artifacts())
+    except (RuntimeError, errors.StatusError) as problem:
+        raise inventory.unusable(workdir.metadata, str(problem)) from None
+    if inventory.number(workdir):
+        text = f"{workdir.metadata} knows nothing of the artifacts that are there, so none of them is reused"
+        emit("warning", text=text)
+    with metadata.Metadata(connection) as handle:
+        inventory.settle(handle.store, workdir, settings.beam.elsewhere)
+        losses = inventory.look(handle.store, workdir)
+        makers = {lineage.maker(handle.store, loss.artifact) for loss in losses}
+        base = lineage.last_run(handle.store, f"alexnet-{settings.name}")
+    if losses:
+        names = ", ".join([name for name in nodes.NODES if name in makers] or makers)
+        why = losses[0].what + (f", and {len(losses) - 1} more" if len(losses) > 1 else "")
+        emit("warning", text=f"earlier results of {names} cannot be used ({why}); what is needed is made anew")
+    return base
 
 
 class LocalHistory:
@@ -162,8 +216,11 @@ def _resolver(node_id: str, strategy: type, current: types.BaseChannel | None, *
     return Resolver(strategy_class=strategy, **channels).with_id(node_id)
 
 
-def _runner(run_id: str) -> LocalDagRunner:
-    """A LocalDagRunner under a run id of our own, so that the run's results can be found again."""
+def _runner(run_id: str, base: str | None) -> LocalDagRunner:
+    """A LocalDagRunner under a run id of our own, so that the run's results can be found again.
+
+    `base` is the run that a part goes on from. Of that the runner makes sure that it still has what the part needs.
+    """
     from tfx.dsl.compiler import constants
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.portable import runtime_parameter_utils
@@ -174,14 +231,50 @@ def _runner(run_id: str) -> LocalDagRunner:
             runtime_parameter_utils.substitute_runtime_parameter(
                 pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
             )
+            if run_options and base:
+                _ensure_inputs(pipeline, run_options, base)
             super().run_with_ir(pipeline, run_options)
 
     return Runner()
 
 
+def _ensure_inputs(pipeline: Any, options: Any, base: str) -> None:
+    """Raises UserError if a part of the pipeline needs a result of the run `base` whose files are gone."""
+    from ml_metadata.proto import metadata_store_pb2
+    from tfx.orchestration import metadata
+    from tfx.orchestration.local import runner_utils
+    from tfx.orchestration.portable import partial_run_utils
+
+    from pipeline import lineage
+
+    marked = type(pipeline)()
+    marked.CopyFrom(pipeline)
+    part = options.partial_run
+    partial_run_utils.mark_pipeline(marked, from_nodes=part.from_nodes or None, to_nodes=part.to_nodes or None)
+    found = [node.pipeline_node for node in marked.nodes]
+    skipped = {node.node_info.id for node in found if node.execution_options.HasField("skip")}
+    config = runner_utils.extract_local_deployment_config(pipeline).metadata_connection_config
+    with metadata.Metadata(getattr(config, config.WhichOneof("connection_config"))) as handle:
+        made = lineage.artifacts(handle.store, base)
+    for node in found:
+        if node.node_info.id in skipped:
+            continue
+        for channel in (channel for given in node.inputs.inputs.values() for channel in given.channels):
+            producer = channel.producer_node_query.id
+            artifact = made.get(producer, {}).get(channel.output_key) if producer in skipped else None
+            if artifact and artifact.state != metadata_store_pb2.Artifact.LIVE:
+                raise UserError(
+                    f"{node.node_info.id} needs the output {channel.output_key} of {producer}, but that is gone from "
+                    f"{os.path.abspath(artifact.uri)} or damaged: run without --from to have it made anew."
+                )
+
+
 @contextlib.contextmanager
 def observed() -> Iterator[None]:
-    """Tells, while it lasts, of every node that LocalDagRunner launches: LocalDagRunner itself has no callbacks."""
+    """Tells, while it lasts, of every node that LocalDagRunner launches, and has the files of its outputs recorded.
+
+    LocalDagRunner itself has no callbacks.
+    """
     from tfx.orchestration.local import local_dag_runner
 
     module: Any = local_dag_runner.launcher  # whose class is another one while this lasts
@@ -190,9 +283,14 @@ def observed() -> Iterator[None]:
     class Launcher(stock):
         executed = False
 
-        def _run_executor(self, execution_info: object) -> object:
+        def _run_executor(self, execution_info: Any) -> Any:
             self.executed = True
-            return super()._run_executor(execution_info)
+            output = super()._run_executor(execution_info)
+            # Both become what is published: the executor's word, where it gave one, before the launcher's.
+            made = [artifact.mlmd_artifact for some in execution_info.output_dict.values() for artifact in some]
+            for artifact in (*made, *(one for some in output.output_artifacts.values() for one in some.artifacts)):
+                inventory.record(artifact)
+            return output
 
         def launch(self) -> object:
             node = self._pipeline_node.node_info.id

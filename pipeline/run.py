@@ -59,7 +59,8 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], ob
         show: called with the state so far, a few times a second, and with a line for every event worth one.
 
     Returns:
-        The exit code (core.exit_codes) and the results, which are also in `results.json` of the run's folder.
+        The exit code (core.exit_codes) and the results, with absolute paths; `results.json` of the run's folder has
+        them, too, with paths relative to the working directory.
 
     Raises:
         UserError: the working directory is in use or cannot be used.
@@ -69,7 +70,7 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], ob
         run_id = workdir.new_run()
         folder = workdir.run(run_id)
         started = datetime.datetime.now()
-        write_request(request, workdir, run_id)
+        asked = write_request(request, workdir, run_id)
         planned = nodes.planned(request.settings)
         state = Run({name: Node() for name in planned})
         try:
@@ -84,6 +85,7 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], ob
         found = {
             "version": results.VERSION,
             "run": run_id,
+            "number": asked["number"],
             "name": request.settings.name,
             "preset": request.preset,
             "started": started.isoformat(timespec="seconds"),
@@ -102,17 +104,22 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], ob
         else:
             outcome, code = read_outcome(folder, request)
             found |= outcome
-        files.replace(folder / "results.json", json.dumps(found))
+        files.replace(folder / "results.json", json.dumps(workdir.with_relative_paths(found)))
+        found = workdir.with_absolute_paths(found)
         run_report.write(workdir, found)
         return code, found
 
 
 def write_request(request: Request, workdir: Workdir, run_id: str) -> dict:
-    """Stores what the worker needs, and what is needed to run it again; returns what is in request.json."""
+    """Stores what the worker needs, and what is needed to run it again; returns what is in request.json.
+
+    The settings get absolute paths: the worker runs in the working directory.
+    """
     folder = workdir.run(run_id)
-    files.replace(folder / "settings.yaml", settings.dump(request.settings))
+    files.replace(folder / "settings.yaml", settings.dump(settings.absolute(request.settings)))
     asked = {
         "run": run_id,
+        "number": workdir.next_number(),
         "workdir": str(workdir.path),
         "from": request.from_node,
         "to": request.to_node,

@@ -87,8 +87,9 @@ def draw(workdir: Workdir, found: Mapping) -> tuple[dict[str, Figure], dict[str,
 
 def until(workdir: Workdir, found: Mapping) -> list[past.Past]:
     """The evaluations of the same data up to this run's."""
-    earlier = [result for result in workdir.results() if result["run"] <= found["run"]]
-    return past.collect(earlier, found["name"])[1]
+    results = workdir.results()
+    place = [result["run"] for result in results].index(found["run"])
+    return past.collect(results[: place + 1], found["name"])[1]
 
 
 def pixels(file: bytes) -> np.ndarray:

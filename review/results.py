@@ -9,7 +9,7 @@ from core.settings import Evaluation, Settings
 from review import duplicates, gates
 from review.statistics import wilson
 
-VERSION = 3  # of the form of results.json
+VERSION = 3  # of the form of results.json; since 3 its paths are relative to the working directory
 
 
 def evaluate(summary: Mapping, settings: Settings) -> dict | None:

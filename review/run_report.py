@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Mapping
 
 import pydantic
@@ -34,6 +36,7 @@ def _write(workdir: Workdir, found: Mapping) -> pathlib.Path:
 
     folder = workdir.run(found["run"])
     report, pictures = load(workdir, found)
+    report = with_paths_of(report, workdir.with_relative_paths(found))
     files.replace(folder / build.REPORT, build.to_json(report))
     files.replace(folder / build.PICTURES, build.zipped(pictures))
     files.replace(folder / build.CARD, card.markdown(report))
@@ -50,15 +53,27 @@ def find(workdir: Workdir, found: Mapping) -> pathlib.Path:
 def load(workdir: Workdir, found: Mapping) -> tuple[schema.Report, dict[str, bytes]]:
     """The report of a run and its pictures by file name, from the run's folder or, for an older run, made anew.
 
+    Paths in it are those of the results, which are absolute.
+
     Raises:
         UserError: the file is not of this form.
     """
     folder = workdir.run(found["run"])
     if not (folder / build.REPORT).is_file():
         return gather(workdir, found)
-    report = parse(folder / build.REPORT)
-    pictures = folder / build.PICTURES
-    return report, build.unzipped(pictures.read_bytes()) if pictures.is_file() else {}
+    return with_paths_of(parse(folder / build.REPORT), found), unpack(folder / build.PICTURES)
+
+
+def with_paths_of(report: schema.Report, found: Mapping) -> schema.Report:
+    """The same with the paths that the results of the run have."""
+    changes: dict[str, object] = {
+        "evaluation": report.evaluation.model_copy(update={"path": found["evaluation"]["path"]})
+    }
+    if report.run and found.get("pushed"):
+        changes["run"] = report.run.model_copy(update={"pushed": found["pushed"]["path"]})
+    if found.get("lineage"):
+        changes["lineage"] = [schema.Artifact(**artifact) for artifact in found["lineage"]]
+    return report.model_copy(update=changes)
 
 
 def gather(workdir: Workdir, found: Mapping) -> tuple[schema.Report, dict[str, bytes]]:
@@ -68,7 +83,7 @@ def gather(workdir: Workdir, found: Mapping) -> tuple[schema.Report, dict[str, b
     """
     folder = pathlib.Path(found.get("report") or "")
     if found.get("report") and (folder / build.REPORT).is_file():
-        report, pictures = parse(folder / build.REPORT), build.unzipped((folder / build.PICTURES).read_bytes())
+        report, pictures = parse(folder / build.REPORT), unpack(folder / build.PICTURES)
     else:
         report, pictures = from_results(workdir, found), {}
     pushed = found.get("pushed")
@@ -82,10 +97,8 @@ def gather(workdir: Workdir, found: Mapping) -> tuple[schema.Report, dict[str, b
     )
     state = found["state"] if found["state"] in ("pushed", "not pushed") else report.verdict.state
     sentence = results.verdict(found) if state == found["state"] else report.verdict.sentence
-    changes: dict[str, object] = {"run": run, "verdict": schema.Verdict(state=state, sentence=sentence)}
-    if found.get("lineage"):
-        changes["lineage"] = [schema.Artifact(**artifact) for artifact in found["lineage"]]
-    return report.model_copy(update=changes), pictures
+    changes = {"run": run, "verdict": schema.Verdict(state=state, sentence=sentence)}
+    return with_paths_of(report.model_copy(update=changes), found), pictures
 
 
 def from_results(workdir: Workdir, found: Mapping) -> schema.Report:
@@ -125,10 +138,23 @@ def render(report: schema.Report, pictures: Mapping[str, bytes]) -> str:
     return page.render(report, pictures, card.html(report))
 
 
+def unpack(path: pathlib.Path) -> dict[str, bytes]:
+    """The pictures in a file, none if it is not there. Raises UserError if it is damaged."""
+    try:
+        return build.unzipped(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as problem:
+        why = getattr(problem, "strerror", None) or problem
+        raise UserError(f"{path} cannot be read ({why}): remove it, or run the pipeline again.") from None
+
+
 def parse(path: pathlib.Path) -> schema.Report:
-    """The report in a file. Raises UserError if it has another form."""
+    """The report in a file. Raises UserError if it has another form, or cannot be read."""
     try:
         return schema.Report.model_validate_json(path.read_bytes())
+    except OSError as problem:
+        raise UserError(f"{path} cannot be read: {problem.strerror}.") from None
     except pydantic.ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from core.text import plain, setting
-from review import compare, duplicates
+from core.workdir import Unreadable
+from review import compare, duplicates, results
 from review import history as past
 from review.tables import (
     NAME,
@@ -319,11 +320,20 @@ def duplicate_lines(console: Console, found: Mapping) -> None:
     lines(console, duplicates.of_results(found), "yellow")
 
 
-def runs(console: Console, found: Sequence[Mapping], verdicts: Sequence[str]) -> None:
-    """Two lines a run, in the order given: the second is the verdict, which may be long."""
-    presets = [r["preset"] if r["preset"] == r["name"] else f"{r['preset']} ({r['name']})" for r in found]
-    width = max(map(len, presets))
-    for result, preset, verdict in zip(found, presets, verdicts, strict=True):
+def runs(console: Console, found: Sequence[Mapping | Unreadable]) -> None:
+    """Two lines a run, in the order given: the second is the verdict, which may be long, or why it cannot be read."""
+
+    def preset_of(result: Mapping) -> str:
+        preset, name = result["preset"], result["name"]
+        return preset if preset == name else f"{preset} ({name})"
+
+    width = max((len(preset_of(result)) for result in found if not isinstance(result, Unreadable)), default=0)
+    for result in found:
+        if isinstance(result, Unreadable):
+            console.print(Text(f"{result.run}  unreadable", "bold"))
+            console.print(Padding(Text(result.why, "red"), (0, 0, 0, 2)))
+            continue
+        preset, verdict = preset_of(result), results.verdict(result)
         part = result.get("evaluation")
         accuracy = f"{part['accuracy']:.2%}" if part else "–"
         date = result["started"].replace("T", " ")[:16]

@@ -30,7 +30,7 @@ def command(images: tuple[str, ...], top: int, html: str | None, model: str | No
     """
 
     place = Workdir(workdir)
-    chosen = place.model(model) if model else place.latest_push()
+    chosen = place.model(model) if model else place.latest_push(lambda text: click.echo(f"alexnet: {text}", err=True))
     if html and not pathlib.Path(html).absolute().parent.is_dir():  # said at once, not when all is done
         raise UserError(f"--html {html}: there is no such folder.")
     from review import predict_output

@@ -11,13 +11,13 @@ from pipeline.commands.common import workdir_option
 @click.command("runs")
 @workdir_option
 def command(workdir: str) -> None:
-    """List the runs that ended: date, preset, accuracy, pushed or why not."""
+    """List the runs that ended, the latest first: date, preset, accuracy, pushed or why not."""
     from rich.console import Console
 
-    from review import results, terminal
+    from review import terminal
 
-    found = Workdir(workdir).results()[::-1]
+    found = Workdir(workdir).ended()[::-1]
     if not found:
         click.echo(f"No finished runs in {workdir} yet: start one with `alexnet run`.")
         return
-    terminal.runs(Console(highlight=False), found, [results.verdict(result) for result in found])
+    terminal.runs(Console(highlight=False), found)

@@ -452,6 +452,8 @@ printf '{{"instances": [{{"b64": "%s"}}]}}' "$(base64 < picture.png | tr -d '\\n
         ),
         Listing("python", python),
     ]
+    if path != PLACEHOLDER and "://" not in path and not path.startswith("/"):
+        blocks.insert(1, Paragraph("The path is relative to the working directory of the pipeline, which may move."))
     if pushed:
         blocks += [Paragraph("With TensorFlow Serving:"), Listing("sh", server)]
         ask = "and ask it over REST; the answer has one object for each image in "

@@ -44,7 +44,7 @@ class Run(Part):
     preset: str | None = None
     started: str | None = Field(None, description="local time, ISO 8601")
     seconds: float | None = None
-    pushed: str | None = Field(None, description="path of the pushed version")
+    pushed: str | None = Field(None, description="path of the pushed version, as in `lineage`")
     nodes: list[Node] = []
 
 
@@ -151,7 +151,7 @@ class Evaluation(Part):
     smallest_slice: int = 0
     gates: list[Gate] = Field(description="the failed ones first")
     blessed: bool = Field(description="Evaluator's word")
-    path: str = Field(description="TFMA's own result, for tfma.load_eval_result")
+    path: str = Field(description="TFMA's own result, for tfma.load_eval_result; a path as in `lineage`")
 
 
 class Picture(Part):
@@ -270,7 +270,7 @@ class Artifact(Part):
     name: str = Field(description="what it is here, e.g. model")
     type: str
     id: int = Field(description="in ML Metadata; 0 where there is none")
-    uri: str
+    uri: str = Field(description="a relative one is below the working directory of the run")
     producer: str = Field(description="the node that made it")
     made_from: list[str] = Field(description="names of other artifacts of this list")
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from image_data import CLASSES, batches, write_dark_and_light, write_folder
+from run_data import ended, evaluated
 
 from benchmarks import ablation, arrays, guard, machine, pipeline, reference, report, runs, training
 from core import images, settings
@@ -193,17 +194,17 @@ def finished(run_id, seed=1, preset="cifar10-best", trainer="done"):
         {"epoch": n, "images_per_second": rate, "accuracy": 0.5, "val_accuracy": accuracy, "val_loss": 1.0}
         for n, (rate, accuracy) in enumerate(rates, 1)
     ]
-    return {
-        "run": run_id,
-        "preset": preset,
-        "started": "2026-11-22T10:00:00",
-        "seconds": 99.0,
-        "nodes": {"Trainer": {"state": trainer, "seconds": 77.0}},
-        "recipe": {"model": {}, "training": {"seed": seed, "batch_size": 100}},
-        "data": {"counts": {"train": {"cat": 500, "dog": 550}, "test": {"cat": 7, "dog": 5}}},
-        "history": {"epochs": epochs},
-        "evaluation": {"accuracy": 0.925},
-    }
+    return ended(
+        run_id,
+        preset=preset,
+        started="2026-11-22T10:00:00",
+        seconds=99.0,
+        nodes={"Trainer": {"state": trainer, "seconds": 77.0}},
+        recipe={"model": {}, "training": {"seed": seed, "batch_size": 100}},
+        data={"counts": {"train": {"cat": 500, "dog": 550}, "test": {"cat": 7, "dog": 5}}},
+        history={"epochs": epochs},
+        evaluation=evaluated(0.925),
+    )
 
 
 def test_runs_of_the_pipeline_are_a_line_each(tmp_path, capsys):
@@ -231,9 +232,9 @@ def test_runs_of_the_pipeline_are_a_line_each(tmp_path, capsys):
 
 def test_runs_of_several_presets_or_without_a_training_are_refused():
     with pytest.raises(UserError, match=r"several presets \(cifar10-best, paper\)"):
-        runs.summarise([finished("a"), finished("b", preset="paper")])
-    with pytest.raises(UserError, match="Run b took its model from the cache"):
-        runs.summarise([finished("a"), finished("b", trainer="cached")])
+        runs.summarise([finished("20260101-000000"), finished("20260102-000000", preset="paper")])
+    with pytest.raises(UserError, match="Run 20260102-000000 took its model from the cache"):
+        runs.summarise([finished("20260101-000000"), finished("20260102-000000", trainer="cached")])
 
 
 def test_a_recipe_of_known_accuracy_is_trained_on_the_data_at_hand(tmp_path, capsys):

@@ -36,7 +36,7 @@ def checked(tmp_path_factory):
 
 @pytest.fixture
 def seen(checked, tmp_path):
-    """A copy of it: the folder, and its working directory where it was (metadata holds absolute paths)."""
+    """A copy of it: the folder, and its working directory."""
     root = shutil.copytree(checked / "pets", tmp_path / "pets")
     workdir = tmp_path / "work"
     shutil.copytree(checked / "work", workdir)
@@ -79,7 +79,7 @@ def test_an_edited_schema_is_used(seen):
 def test_a_damaged_schema_is_named(seen):
     root, workdir = seen
     Workdir(workdir).schema("pets").write_text("feature {")
-    with pytest.raises(UserError, match=r"pets\.pbtxt is not a schema"):
+    with pytest.raises(UserError, match=rf"^{workdir}/schemas/pets\.pbtxt is not a schema"):
         check(root, workdir)
 
 

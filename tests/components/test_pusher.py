@@ -74,3 +74,27 @@ def test_what_is_no_version_is_not_counted(tmp_path):
         (tmp_path / name).mkdir()
     assert versions.versions(str(tmp_path)) == [7, 12]
     assert versions.versions(str(tmp_path / "missing")) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda version: (version / "variables/variables.index").unlink(),
+        lambda version: (version / "saved_model.pb").write_bytes(b"gra"),
+        lambda version: (version / pusher.RECORD).unlink(),
+        lambda version: (version / pusher.RECORD).write_text("{"),
+        lambda version: (version / pusher.RECORD).write_text("[]"),
+    ],
+)
+def test_a_version_that_was_damaged_does_not_count_as_pushed(model, tmp_path, damage):
+    path, first = pusher.push(str(model), str(tmp_path / "serving"))
+    damage(pathlib.Path(path))
+    whole, second = pusher.push(str(model), str(tmp_path / "serving"))
+    assert int(second) > int(first)
+    assert pathlib.Path(whole, "saved_model.pb").read_bytes() == b"graph"
+
+
+def test_what_others_put_into_a_version_does_not_count(model, tmp_path):
+    path, first = pusher.push(str(model), str(tmp_path / "serving"))
+    pathlib.Path(path, "assets.extra", "tf_serving_warmup_requests").write_bytes(b"")
+    assert pusher.push(str(model), str(tmp_path / "serving")) == (path, first)

@@ -1,13 +1,16 @@
 """The working directory: one run at a time, and finding earlier ones."""
 
 import json
+import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
+from run_data import ended, evaluated
 
 from core.errors import UserError
-from core.workdir import Workdir
+from core.workdir import Unreadable, Workdir
 
 HOLD = """
 import sys
@@ -37,15 +40,29 @@ def test_runs_started_in_the_same_second_are_told_apart(tmp_path):
     assert len({workdir.new_run() for _ in range(5)}) == 5
 
 
-def put(workdir, run_id, **fields):
+def test_a_folder_of_runs_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(UserError, match="runs is no folder"):
+        Workdir(tmp_path).new_run()
+
+
+def put(workdir, run_id, number=None, origin=None, **fields):
+    """A run that ended; with a number as since 0.2, with `origin` as in a directory that was there."""
     folder = workdir.run(run_id)
     folder.mkdir(parents=True)
-    (folder / "results.json").write_text(json.dumps({"run": run_id, **fields}))
+    counted = {} if number is None else {"number": number}
+    (folder / "request.json").write_text(json.dumps({"workdir": str(origin or workdir.path), **counted}))
+    (folder / "results.json").write_text(json.dumps(ended(run_id, **counted, **fields)))
+    return folder
+
+
+def names(workdir):
+    return [result["run"] for result in workdir.results()]
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path):
     workdir = Workdir(tmp_path)
-    put(workdir, "20260101-000000", evaluation={"accuracy": 0.5})
+    put(workdir, "20260101-000000", evaluation=evaluated())
     put(workdir, "20260202-000000")
     assert workdir.find()["run"] == "20260202-000000"
     assert workdir.find(evaluated=True)["run"] == "20260101-000000"
@@ -54,6 +71,211 @@ def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path):
         workdir.find("2026")
     with pytest.raises(UserError, match=r"no such finished run.*20260202-000000"):
         workdir.find("2025")
+
+
+def test_the_latest_run_is_the_one_that_was_started_last_whatever_the_clock_said(tmp_path):
+    """The first in Tokyo, the second in Lisbon, the third after the end of summer time."""
+    workdir = Workdir(tmp_path)
+    put(workdir, "20261025-090000", number=1)
+    put(workdir, "20261025-010500", number=2, evaluation=evaluated())
+    put(workdir, "20261025-010200", number=3)
+    assert names(workdir) == ["20261025-090000", "20261025-010500", "20261025-010200"]
+    assert workdir.find()["run"] == "20261025-010200"
+    assert workdir.find(evaluated=True)["run"] == "20261025-010500"
+    assert workdir.next_number() == 4
+
+
+def test_runs_from_before_they_were_numbered_come_first_by_name(tmp_path):
+    workdir = Workdir(tmp_path)
+    put(workdir, "20260101-000000", number=1)
+    put(workdir, "20270101-000000")
+    put(workdir, "20250101-000000")
+    assert names(workdir) == ["20250101-000000", "20270101-000000", "20260101-000000"]
+
+
+def test_a_run_that_has_not_ended_has_its_number_too(tmp_path):
+    workdir = Workdir(tmp_path)
+    (put(workdir, "20260101-000000", number=7) / "results.json").unlink()
+    assert workdir.ended() == []
+    assert workdir.next_number() == 8
+
+
+def test_a_copy_of_a_run_is_a_run_of_its_own(tmp_path):
+    workdir = Workdir(tmp_path)
+    shutil.copytree(put(workdir, "20260101-000000", number=1), workdir.run("20260101-000000-kept"))
+    put(workdir, "20260102-000000", number=2)
+    assert names(workdir) == ["20260101-000000", "20260101-000000-kept", "20260102-000000"]
+    assert workdir.find("20260101-000000")["run"] == "20260101-000000"
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def as_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
+def write(content):
+    return lambda file: file.write_bytes(content)
+
+
+def change(**fields):
+    return lambda file: file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+DAMAGE = {
+    "empty": (write(b""), "results.json is empty"),
+    "cut": (cut, "results.json is cut off, or no JSON"),
+    "zeroed": (write(bytes(500)), "is cut off, or no JSON"),
+    "binary": (write(bytes(range(256))), "is cut off, or no JSON"),
+    "deep": (write(b"[" * 100_000), "is cut off, or no JSON"),
+    "list": (write(b"[]"), "holds no results"),
+    "text": (write(b'"text"'), "holds no results"),
+    "null": (write(b"null"), "holds no results"),
+    "object": (write(b"{}"), "has another form (run: field required)"),
+    "number": (change(name=5), "has another form (name:"),
+    "nodes": (change(nodes=[]), "has another form (nodes:"),
+    "evaluation": (change(evaluation={"accuracy": 1}), "has another form (evaluation.count: field required)"),
+    "pushed": (change(pushed="serving/1"), "has another form (pushed:"),
+    "folder": (as_folder, "cannot be read (Is a directory)"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_results_that_cannot_be_read_spoil_no_others(tmp_path, damage):
+    workdir = Workdir(tmp_path)
+    put(workdir, "20260101-000000", number=1)
+    put(workdir, "20260102-000000", number=2)
+    do, why = DAMAGE[damage]
+    do(put(workdir, "20260103-000000", number=3) / "results.json")
+    assert names(workdir) == ["20260101-000000", "20260102-000000"]
+    assert workdir.find()["run"] == "20260102-000000"
+    unreadable = workdir.ended()[-1]
+    assert unreadable.run == "20260103-000000"
+    assert why in unreadable.why
+    with pytest.raises(
+        UserError, match=r"^Run 20260103-000000 cannot be read: results.json .*remove this one's folder.$"
+    ):
+        workdir.find("20260103")
+    assert workdir.next_number() == 4
+
+
+def test_results_that_may_not_be_read_are_told_apart_from_none(tmp_path, monkeypatch):
+    workdir = Workdir(tmp_path)
+    put(workdir, "20260101-000000")
+    read = pathlib.Path.read_bytes
+
+    def refuse(path):  # root may read everything
+        if path.name == "results.json":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", refuse)
+    assert [one.why for one in workdir.ended()] == ["results.json cannot be read (Permission denied)"]
+    with pytest.raises(UserError, match="no finished run that can be read"):
+        workdir.find()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"workdir": 5, "number": "x"}', b"\xff"])
+def test_a_broken_request_takes_nothing_from_the_results(tmp_path, content):
+    workdir = Workdir(tmp_path)
+    folder = put(workdir, "20260101-000000", number=5)
+    (folder / "request.json").write_bytes(content)
+    assert names(workdir) == ["20260101-000000"]
+    assert workdir.next_number() == 6
+    (folder / "results.json").write_text("")
+    assert isinstance(workdir.ended()[0], Unreadable)
+
+
+def test_what_is_no_run_is_passed_over(tmp_path):
+    workdir = Workdir(tmp_path)
+    put(workdir, "20260101-000000")
+    (workdir.runs / "notes.txt").write_text("")
+    (workdir.runs / ".hidden").mkdir()
+    (workdir.runs / ".hidden/results.json").write_text("")
+    (workdir.runs / "gone").symlink_to(tmp_path / "nowhere")
+    assert len(workdir.ended()) == 1
+
+
+PATHS = {
+    "model": "artifacts/pets/Trainer/model/7/Format-Serving",
+    "tensorboard": "artifacts/pets/Trainer/model_run/7",
+    "report": "artifacts/pets/EvaluationReport/report/9",
+    "evaluation": evaluated(path="artifacts/pets/Evaluator/evaluation/8"),
+    "pushed": {"path": "serving/pets/1", "version": "1"},
+    "lineage": [{"name": "model", "uri": "artifacts/pets/Trainer/model/7"}],
+}
+
+
+def test_recorded_paths_are_relative_and_read_ones_absolute(tmp_path):
+    workdir = Workdir(tmp_path / "work")
+    put(workdir, "20260101-000000", **PATHS)
+    found = workdir.find()
+    for part, key in ((found, "model"), (found, "tensorboard"), (found, "report"), (found["evaluation"], "path")):
+        assert part[key].startswith(f"{workdir.path}/artifacts/pets/")
+    assert found["pushed"] == {"path": f"{workdir.path}/serving/pets/1", "version": "1"}
+    assert found["lineage"][0]["uri"] == f"{workdir.path}/artifacts/pets/Trainer/model/7"
+    recorded = workdir.with_relative_paths(found)
+    assert {key: recorded[key] for key in PATHS} == PATHS
+
+
+@pytest.mark.parametrize("path", ["/elsewhere/serving/1", "s3://bucket/serving/1", "/work-2/serving/1"])
+def test_paths_outside_stay_as_they_are(tmp_path, path):
+    workdir = Workdir(tmp_path / "work")
+    put(workdir, "20260101-000000", origin="/work", pushed={"path": path})
+    assert workdir.find()["pushed"]["path"] == path
+    assert workdir.with_relative_paths({"pushed": {"path": path}}) == {"pushed": {"path": path}}
+
+
+def test_results_of_a_directory_that_was_elsewhere_lead_into_this_one(tmp_path):
+    """As earlier versions wrote them: absolute, and the original is still there when a copy is read."""
+    original, copy = Workdir(tmp_path / "original"), Workdir(tmp_path / "copy")
+    pushed = original.path / "serving/pets/1"
+    pushed.mkdir(parents=True)
+    (pushed / "saved_model.pb").write_text("first")
+    put(original, "20260101-000000", pushed={"path": str(pushed)}, evaluation=evaluated(path=f"{original.path}/x"))
+    shutil.copytree(original.path, copy.path)
+    (pushed / "saved_model.pb").write_text("changed")
+    assert (copy.latest_push() / "saved_model.pb").read_text() == "first"
+    assert copy.find()["evaluation"]["path"] == f"{copy.path}/x"
+    shutil.rmtree(original.path)
+    assert copy.latest_push() == copy.path / "serving/pets/1"
+
+
+def version(workdir, number, name="pets"):
+    folder = workdir.serving(name) / str(number)
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").write_text("")
+    return folder
+
+
+def test_the_model_of_the_latest_push_that_is_still_there_is_taken_and_told_of(tmp_path):
+    workdir, told = Workdir(tmp_path), []
+    for number in (1, 2, 3):
+        put(workdir, f"2026010{number}-000000", number=number, pushed={"path": str(version(workdir, number))})
+    put(workdir, "20260104-000000", number=4, pushed=None)
+    assert workdir.latest_push(told.append) == workdir.serving("pets") / "3"
+    assert told == []
+    shutil.rmtree(workdir.serving("pets") / "3")
+    (workdir.serving("pets") / "2/saved_model.pb").unlink()
+    assert workdir.latest_push(told.append) == workdir.serving("pets") / "1"
+    assert told == [
+        f"The model pushed last is no longer in {tmp_path}/serving/pets/3; this is {tmp_path}/serving/pets/1."
+    ]
+    shutil.rmtree(workdir.serving("pets"))
+    with pytest.raises(UserError, match=r"pushed last is no longer in .*/serving/pets/3"):
+        workdir.latest_push()
+
+
+def test_without_results_the_newest_version_in_serving_is_taken_and_told_of(tmp_path):
+    workdir, told = Workdir(tmp_path), []
+    for number, name in ((9, "pets"), (10, "birds"), (8, "pets")):
+        version(workdir, number, name)
+    (workdir.serving("pets") / ".incoming-11").mkdir()
+    assert workdir.latest_push(told.append) == workdir.serving("birds") / "10"
+    assert told == [f"No run tells of a pushed model that is still there; this is {tmp_path}/serving/birds/10."]
 
 
 def test_without_runs_it_says_how_to_start_one(tmp_path):
@@ -76,8 +298,7 @@ def test_a_model_in_an_object_store_is_copied_once(s3, tmp_path):
     assert (folder / "variables/x").read_text() == "serving/1/variables/x"
     s3.delete_object(Bucket="bucket", Key="serving/1/variables/x")
     assert workdir.model("s3://bucket/serving/1") == folder
-    run = workdir.run(workdir.new_run())
-    (run / "results.json").write_text(json.dumps({"run": run.name, "pushed": {"path": "s3://bucket/serving/1"}}))
+    put(workdir, "20260101-000000", pushed={"path": "s3://bucket/serving/1"})
     assert workdir.latest_push() == folder
 
 

@@ -236,12 +236,17 @@ def test_the_report_of_a_run_is_complete(story):
     assert "<b>" not in page.split("<body")[1].split("Käse", 1)[1][:20]
     made = json.loads((folder / "report.json").read_text())
     assert made["verdict"]["state"] == "pushed"
-    assert made["run"]["pushed"] == result["pushed"]["path"]
+    assert made["run"]["pushed"] == f"serving/pets/{result['pushed']['version']}"
     assert {node["name"]: node["state"] for node in made["run"]["nodes"]}["Transform"] == "cached"
     assert made["run"]["seconds"] > 0
     assert {artifact["name"] for artifact in made["lineage"]} >= {"examples", "model", "evaluation", "pushed_model"}
     card = pathlib.Path(result["pushed"]["path"], "assets.extra", "model_card.md").read_text()
     assert card.startswith("# ")
+    recorded = json.loads((folder / "results.json").read_text())
+    assert recorded["pushed"]["path"] == made["run"]["pushed"]
+    assert recorded["number"] == 2  # the first was killed
+    for name in ("results.json", "report.json", "report.html", "model_card.md"):
+        assert str(story["workdir"].path) not in (folder / name).read_text()
 
 
 def test_duplicates_are_told_and_shown_to_the_end(story):
@@ -312,6 +317,66 @@ def reviewed(tmp_path):
     for number, skill in enumerate((0.6, 0.9), 1):
         write_run(Workdir(tmp_path), f"2026010{number}-000000", predict(split, skill, number))
     return ["--workdir", tmp_path]
+
+
+def test_runs_tells_of_results_that_cannot_be_read(reviewed):
+    """The newest by its name, and with nothing in it: a power cut."""
+    work = Workdir(reviewed[1])
+    work.run("20990101-000000").mkdir()
+    (work.run("20990101-000000") / "results.json").write_text("")
+    done = alexnet("runs", *reviewed, env=os.environ | {"COLUMNS": "200"})
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["20990101-000000  unreadable", "  results.json is empty"]
+    assert [line[:15] for line in lines[2::2]] == ["20260102-000000", "20260101-000000"]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"run": "20990101-000000"'])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["runs"],
+        ["slices"],
+        ["report"],
+        ["history"],
+        ["compare", "20260101", "20260102"],
+        ["trials"],
+        ["predict", "x.png"],
+    ],
+)
+def test_one_bad_record_stops_no_command(reviewed, arguments, damage):
+    """What has nothing to show without it - a search, a pushed model - says so as ever."""
+    whole = alexnet(*arguments, *reviewed)
+    folder = Workdir(reviewed[1]).run("20990101-000000")
+    folder.mkdir()
+    (folder / "results.json").write_text(damage)
+    done = alexnet(*arguments, *reviewed)
+    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (whole.returncode, whole.stderr)
+    assert whole.stdout in done.stdout
+    named = alexnet("slices", *reviewed, "--run", "2099")
+    assert named.returncode == 2
+    assert named.stderr.startswith("alexnet: Run 20990101-000000 cannot be read: results.json ")
+    assert len(named.stderr.splitlines()) == 1
+
+
+def test_reading_commands_stay_within_a_copy(tmp_path):
+    """Of a directory that an earlier version filled, with absolute paths in its results; the original is changed."""
+    work, copy, split = Workdir(tmp_path / "work"), tmp_path / "copy", examples(CLASSES, 120)
+    for number, skill in enumerate((0.6, 0.9), 1):
+        run = f"2026010{number}-000000"
+        write_run(work, run, predict(split, skill, number))
+        (work.run(run) / "request.json").write_text(json.dumps({"workdir": str(work.path)}))
+    asked = [["compare", "20260101", "20260102", "--json"], ["slices", "--compare", "20260101", "--json"]]
+    before = [alexnet(*arguments, "--workdir", work.path).stdout for arguments in asked]
+    assert all("McNemar" in text for text in before)
+    shutil.copytree(work.path, copy)
+    shutil.rmtree(work.artifacts())
+    assert [alexnet(*arguments, "--workdir", copy).stdout for arguments in asked] == before
+    assert alexnet("report", "--workdir", copy).stdout.strip() == str(copy / "runs/20260102-000000/report.html")
+    assert str(work.path) not in (copy / "runs/20260102-000000/report.html").read_text()
+    drawn = alexnet("figures", "--workdir", copy, "--output", tmp_path / "figures")
+    assert drawn.returncode == 0, drawn.stderr
 
 
 def test_slices_beside_another_run(reviewed):

@@ -1,25 +1,19 @@
 """The whole pipeline, with the real LocalDagRunner, on a small embedded data set, several times over."""
 
-import dataclasses
 import pathlib
 
-import image_data
 import keras
 import numpy as np
 import pytest
-from ml_metadata.proto import metadata_store_pb2
-from tfx.orchestration import metadata
+from pipeline_runs import execute
 
-from components.previous import node_of
 from core import settings
 from core.errors import UserError
 from core.workdir import Workdir
-from pipeline import lineage, local_runner
-from pipeline import run as runner
-from review import predictions, results
+from pipeline import local_runner
+from review import predictions
 from review.report import build, schema
 
-SMALL = [*image_data.SMALL, "training.epochs=3"]
 # Neither trial has the rate of the settings, so that it shows which one Trainer used, whichever won.
 RATES = (0.02, 0.04)
 SEARCH = [
@@ -29,34 +23,6 @@ SEARCH = [
 UNTRAINED = ["training.learning_rate=1e-9", "training.muon=0", "training.epochs=1"]
 BEFORE_TRAINER = ["ImageExampleGen", "StatisticsGen", "ImageSchemaGen", "ExampleValidator", "DataCheck", "Transform"]
 AFTER_TRAINER = ["Trainer", "Evaluator", "ServingCheck", "EvaluationReport", "Pusher"]
-States = metadata_store_pb2.Execution.State
-
-
-@dataclasses.dataclass
-class Ran:
-    """A run: what the metadata store says of its nodes, what came out, and what was on offer for servers then."""
-
-    states: dict[str, str]
-    summary: dict
-    evaluation: dict
-    served: list[str]
-
-
-def execute(workdir, *changes, first=None, last=None):
-    """Runs the pipeline, or a part of it, in this process as the worker of `alexnet run` does."""
-    chosen = settings.load(overrides=[*SMALL, *changes], **{"data.source": "shapes10/small"})
-    run_id = workdir.new_run()
-    request = runner.write_request(runner.Request(chosen, from_node=first, to_node=last), workdir, run_id)
-    local_runner.run(chosen, workdir, workdir.run(run_id), request)
-    with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(workdir.metadata))) as handle:
-        store = handle.store
-        context = store.get_context_by_type_and_name("pipeline_run", run_id)
-        states = {}
-        for execution in store.get_executions_by_context(context.id):
-            states[node_of(store, execution.id)] = States.Name(execution.last_known_state)
-        summary = lineage.summarise(store, run_id)
-    served = sorted(path.name for path in workdir.serving("shapes10").glob("[0-9]*"))
-    return Ran(states, summary, results.evaluate(summary, chosen), served)
 
 
 @pytest.fixture(scope="module")

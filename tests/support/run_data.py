@@ -154,6 +154,37 @@ def epochs(count=6):
     ]
 
 
+def ended(run_id, **fields):
+    """The results of a run that ended, as small as they may be."""
+    day, time = run_id.split("-")[:2]
+    return {
+        "version": 1,
+        "run": run_id,
+        "name": "pets",
+        "preset": "shapes10",
+        "started": f"{day[:4]}-{day[4:6]}-{day[6:]}T{time[:2]}:{time[2:4]}:{time[4:]}",
+        "seconds": 100.0,
+        "nodes": {},
+        "state": "partial",
+        **fields,
+    }
+
+
+def evaluated(accuracy=0.5, **fields):
+    """An evaluation in the results, as small as it may be."""
+    return {
+        "count": 100,
+        "accuracy": accuracy,
+        "accuracy_interval": list(statistics.wilson(accuracy, 100)),
+        "classes": [],
+        "class_names": [],
+        "gates": [],
+        "blessed": True,
+        "path": "artifacts/pets/Evaluator/evaluation/1",
+        **fields,
+    }
+
+
 def write_run(workdir, run_id, table, name="pets", state=None, kept=True, source=None, **options):
     """Writes a finished run into `workdir` (a core.workdir.Workdir); returns its results.
 
@@ -171,19 +202,14 @@ def write_run(workdir, run_id, table, name="pets", state=None, kept=True, source
         made = pyarrow.Table.from_pandas(table, predictions.SCHEMA, preserve_index=False)
         pyarrow.parquet.write_table(made, folder / "part-00000-of-00001.parquet")
     state = state or ("pushed" if part["blessed"] else "not pushed")
-    day, time = run_id.split("-")
-    found = {
-        "version": 1,
-        "run": run_id,
-        "name": name,
-        "preset": "shapes10",
-        "started": f"{day[:4]}-{day[4:6]}-{day[6:]}T{time[:2]}:{time[2:4]}:{time[4:]}",
-        "seconds": 100.0,
-        "nodes": {"Evaluator": {"state": "cached" if source else "done", "seconds": 1.0}},
-        "state": state,
-        "history": {"epochs": epochs()},
-        "evaluation": part,
-    }
+    found = ended(
+        run_id,
+        name=name,
+        nodes={"Evaluator": {"state": "cached" if source else "done", "seconds": 1.0}},
+        state=state,
+        history={"epochs": epochs()},
+        evaluation=part,
+    )
     workdir.run(run_id).mkdir(parents=True)
     (workdir.run(run_id) / "results.json").write_text(json.dumps(found))
     return found
