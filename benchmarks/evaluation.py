@@ -169,6 +169,7 @@ def inputs(workdir: Workdir, run_id: str) -> dict[str, Artifact]:
             artifact = made[node][output]
             (kind,) = handle.store.get_artifact_types_by_id([artifact.type_id])
             found[key] = artifact_utils.deserialize_artifact(kind, artifact)
+            found[key].uri = workdir.absolute(artifact.uri)
         return found
 
 

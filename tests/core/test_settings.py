@@ -117,3 +117,36 @@ def test_a_preset_file_with_an_unknown_group_is_refused(tmp_path):
 )
 def test_the_name_that_results_are_filed_under(source, name):
     assert settings.load(**{"data.source": source}).name == name
+
+
+def test_paths_become_absolute_for_a_process_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    chosen = settings.load(overrides=["data.source=./images", "data.data_dir=prepared", "push.destination=~/serving"])
+    made = settings.absolute(chosen)
+    assert (made.data.source, made.data.data_dir) == (str(tmp_path / "images"), str(tmp_path / "prepared"))
+    assert made.push.destination == "/home/me/serving"
+    assert made.name == chosen.name
+    assert settings.absolute(made) == made
+
+
+def test_what_is_no_path_here_stays_as_it_is():
+    for changes in (
+        [],
+        ["data.source=s3://bucket/images", "data.data_dir=gs://bucket/x", "push.destination=s3://b/s"],
+    ):
+        chosen = settings.load(overrides=changes)
+        assert settings.absolute(chosen) == chosen
+
+
+@pytest.mark.parametrize(
+    ("changes", "elsewhere"),
+    [
+        ([], False),
+        (["beam.pipeline_args=[--direct_num_workers=2, --direct_running_mode=multi_processing]"], False),
+        (["beam.runner=SparkRunner"], True),
+        (["beam.pipeline_args=[--runner=SparkRunner]"], True),
+    ],
+)
+def test_which_workers_may_be_elsewhere(changes, elsewhere):
+    assert settings.load(overrides=changes).beam.elsewhere == elsewhere

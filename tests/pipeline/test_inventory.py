@@ -10,9 +10,10 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2
 from run_data import ended, evaluated
 
+from core import settings
 from core.errors import UserError
 from core.workdir import Workdir
-from pipeline import inventory, lineage
+from pipeline import inventory, lineage, local_runner
 
 Artifact = metadata_store_pb2.Artifact
 
@@ -246,3 +247,28 @@ def test_the_last_run_is_the_one_that_was_registered_last_whatever_the_clock_sai
     with contextlib.closing(sqlite3.connect(workdir.metadata)) as database, database:
         database.execute("UPDATE Context SET create_time_since_epoch = 5 WHERE name = '20261025-010500'")
     assert lineage.last_run(open_store(workdir), "alexnet-pets") == "20261025-010500"
+
+
+@pytest.mark.parametrize(
+    ("changes", "relative"),
+    [
+        ([], True),
+        (["beam.pipeline_args=[--direct_num_workers=2]"], True),
+        (["beam.runner=FlinkRunner"], False),
+        (["beam.pipeline_args=[--job_endpoint=localhost:8099]"], False),
+    ],
+)
+def test_paths_are_relative_unless_workers_are_elsewhere(workdir, changes, relative):
+    places = local_runner.find_places(settings.load(overrides=changes), workdir)
+    form = workdir.relative if relative else str
+    assert places.root == form(str(workdir.artifacts("shapes10")))
+    assert places.schema == form(str(workdir.schema("shapes10")))
+    assert places.checkpoints == form(str(workdir.checkpoints))
+    assert places.push == form(str(workdir.serving("shapes10")))
+
+
+@pytest.mark.parametrize("place", ["/elsewhere", "s3://bucket/serving", "{workdir}/mine"])
+def test_a_destination_outside_stays_as_it_is(workdir, place):
+    asked = place.format(workdir=workdir.path)
+    places = local_runner.find_places(settings.load(overrides=[f"push.destination={asked}"]), workdir)
+    assert places.push == ("mine" if place.startswith("{") else asked)
