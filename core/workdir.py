@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 from core.errors import UserError
 
 DEFAULT = "workdir"
+# How TFX files what a node makes, and what is in it.
+FILED = re.compile(r"(?P<place>/.*)/artifacts/[^/]+/[^/]+/[^/]+/(?P<execution>\d+)(/|$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Workdir:
     """The paths below a working directory, and the runs in it.
 
     What is recorded of it has paths relative to it, so that it may be moved and copied. In what earlier versions
-    recorded they are absolute; `request.json` says where the directory was then.
+    recorded they are absolute; `request.json`, or how artifacts are filed, says where the directory was then.
     """
 
     def __init__(self, path: str | os.PathLike = DEFAULT) -> None:
@@ -118,7 +121,7 @@ class Workdir:
         folder, request = self.run(run_id), {}
         with contextlib.suppress(FileNotFoundError, ValueError):
             request = _read(folder / "request.json")
-        number, origin = request.get("number"), request.get("workdir")
+        number = request.get("number")
         number = number if isinstance(number, int) else 0
         try:
             results = _read(folder / "results.json")
@@ -130,7 +133,11 @@ class Workdir:
 
         if why := records.problem(results):
             return run_id, number, Unreadable(run_id, f"results.json has another form ({why})")
-        found = self.with_absolute_paths(results, origin if isinstance(origin, str) else None)
+        origin = request.get("workdir")
+        if not isinstance(origin, str):
+            filed = filter(None, map(FILED.match, self.paths(results)))
+            origin = next((match["place"] for match in filed), None)
+        found = self.with_absolute_paths(results, origin)
         return run_id, found.get("number", number), found | {"run": run_id}  # a copy of a run is a run of its own
 
     def find(self, run_id: str | None = None, evaluated: bool = False) -> dict:

@@ -7,14 +7,13 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
 import sqlite3
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from core import files
 from core.errors import UserError
-from core.workdir import Workdir
+from core.workdir import FILED, Workdir
 
 if TYPE_CHECKING:
     import ml_metadata
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 # Custom properties of an artifact, as JSON of `core.files.contents`: its files, and those of what it says was pushed.
 FILES, PUSHED_FILES = "files", "pushed_files"
-# How TFX files what a node makes, and what is in it.
-FILED = re.compile(r"(?P<place>/.*)/artifacts/[^/]+/[^/]+/[^/]+/(?P<execution>\d+)(/|$)")
 PUSHED = "PushedModel"
 
 

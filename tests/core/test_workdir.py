@@ -229,17 +229,22 @@ def test_paths_outside_stay_as_they_are(tmp_path, path):
     assert workdir.with_relative_paths({"pushed": {"path": path}}) == {"pushed": {"path": path}}
 
 
-def test_results_of_a_directory_that_was_elsewhere_lead_into_this_one(tmp_path):
+@pytest.mark.parametrize("request_is_there", [True, False])
+def test_results_of_a_directory_that_was_elsewhere_lead_into_this_one(tmp_path, request_is_there):
     """As earlier versions wrote them: absolute, and the original is still there when a copy is read."""
     original, copy = Workdir(tmp_path / "original"), Workdir(tmp_path / "copy")
     pushed = original.path / "serving/pets/1"
     pushed.mkdir(parents=True)
     (pushed / "saved_model.pb").write_text("first")
-    put(original, "20260101-000000", pushed={"path": str(pushed)}, evaluation=evaluated(path=f"{original.path}/x"))
+    path = "artifacts/pets/Evaluator/evaluation/8"
+    part = evaluated(path=f"{original.path}/{path}")
+    folder = put(original, "20260101-000000", pushed={"path": str(pushed)}, evaluation=part)
+    if not request_is_there:
+        (folder / "request.json").unlink()
     shutil.copytree(original.path, copy.path)
     (pushed / "saved_model.pb").write_text("changed")
     assert (copy.latest_push() / "saved_model.pb").read_text() == "first"
-    assert copy.find()["evaluation"]["path"] == f"{copy.path}/x"
+    assert copy.find()["evaluation"]["path"] == f"{copy.path}/{path}"
     shutil.rmtree(original.path)
     assert copy.latest_push() == copy.path / "serving/pets/1"
 
