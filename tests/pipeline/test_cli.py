@@ -326,38 +326,29 @@ def test_runs_tells_of_results_that_cannot_be_read(reviewed):
     (work.run("20990101-000000") / "results.json").write_text("")
     done = alexnet("runs", *reviewed, env=os.environ | {"COLUMNS": "200"})
     assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
     assert lines[:2] == ["20990101-000000  unreadable", "  results.json is empty"]
     assert [line[:15] for line in lines[2::2]] == ["20260102-000000", "20260101-000000"]
 
-
-@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"run": "20990101-000000"'])
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["runs"],
-        ["slices"],
-        ["report"],
-        ["history"],
-        ["compare", "20260101", "20260102"],
-        ["trials"],
-        ["predict", "x.png"],
-    ],
-)
-def test_one_bad_record_stops_no_command(reviewed, arguments, damage):
-    """What has nothing to show without it - a search, a pushed model - says so as ever."""
-    whole = alexnet(*arguments, *reviewed)
-    folder = Workdir(reviewed[1]).run("20990101-000000")
-    folder.mkdir()
-    (folder / "results.json").write_text(damage)
-    done = alexnet(*arguments, *reviewed)
-    assert "Traceback" not in done.stderr
-    assert (done.returncode, done.stderr) == (whole.returncode, whole.stderr)
-    assert whole.stdout in done.stdout
     named = alexnet("slices", *reviewed, "--run", "2099")
     assert named.returncode == 2
-    assert named.stderr.startswith("alexnet: Run 20990101-000000 cannot be read: results.json ")
-    assert len(named.stderr.splitlines()) == 1
+    said = (
+        "alexnet: Run 20990101-000000 cannot be read: results.json is empty. Name another run, or remove this one's"
+    )
+    assert named.stderr == f"{said} folder.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", ["slices", "report", "history", "compare 20260101 20260102", "trials", "predict x"]
+)
+def test_one_bad_record_stops_no_command(reviewed, arguments):
+    """What has nothing to show without it - a search, a pushed model - says so as ever."""
+    whole = alexnet(*arguments.split(), *reviewed)
+    folder = Workdir(reviewed[1]).run("20990101-000000")
+    folder.mkdir()
+    (folder / "results.json").write_text('{"run": "20990101-000000", "tuning": [{')
+    done = alexnet(*arguments.split(), *reviewed)
+    assert (done.returncode, done.stdout, done.stderr) == (whole.returncode, whole.stdout, whole.stderr)
 
 
 def test_reading_commands_stay_within_a_copy(tmp_path):
