@@ -23,6 +23,7 @@ LONGEST = (
     "pipeline/test_beam_workers.py",
     "pipeline/test_pipeline.py",
     "pipeline/test_cli.py",
+    "pipeline/test_changed_workdir.py",
     "components/test_data_check.py",
     "trainer/test_backends.py",
     "trainer/test_training.py",
