@@ -17,7 +17,7 @@ from components.records import REPORT
 from components.serving_check import RESULT
 from review import results
 
-Execution, Event = metadata_store_pb2.Execution, metadata_store_pb2.Event
+Artifact, Execution, Event = metadata_store_pb2.Artifact, metadata_store_pb2.Execution, metadata_store_pb2.Event
 READ = (Event.INPUT, Event.INTERNAL_INPUT)
 WRITTEN = (Event.OUTPUT, Event.INTERNAL_OUTPUT)
 # What a resolver found is not its own work: it gets a name that says where it comes from.
@@ -27,6 +27,9 @@ RESOLVERS = {
     "PreviousReport": "previous",
     "WarmStart": "warm start",
 }
+
+# What the evaluation in a run's results is read from: node and output.
+EVALUATED = (("ImageExampleGen", "examples"), ("Evaluator", "evaluation"), ("Evaluator", "blessing"))
 
 
 def tidy(store: ml_metadata.MetadataStore, root: pathlib.Path) -> None:
@@ -157,11 +160,11 @@ def summarise(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, Any]:
     if trainer := found.get("Trainer"):
         summary["model"] = os.path.join(trainer["model"].uri, "Format-Serving")
         summary["tensorboard"] = trainer["model_run"].uri
-    if evaluator := found.get("Evaluator"):
-        examples = found.get("ImageExampleGen", {}).get("examples")
-        pictures = records.duplicates(examples.uri) if examples else []
-        summary |= evaluation.measured(evaluator["evaluation"].uri, pictures)
-        summary["blessed"] = evaluator["blessing"].custom_properties["blessed"].int_value == 1
+    evaluated = [found[node][output] for node, output in EVALUATED if output in found.get(node, {})]
+    if len(evaluated) == len(EVALUATED) and all(artifact.state == Artifact.LIVE for artifact in evaluated):
+        examples, measured, blessing = evaluated
+        summary |= evaluation.measured(measured.uri, records.duplicates(examples.uri))
+        summary["blessed"] = blessing.custom_properties["blessed"].int_value == 1
     if report := found.get("EvaluationReport"):
         summary["report"] = report["report"].uri
         summary["lineage"] = links(store, run_id)

@@ -244,6 +244,7 @@ def _ensure_inputs(pipeline: Any, options: Any, base: str) -> None:
     from tfx.orchestration import metadata
     from tfx.orchestration.local import runner_utils
     from tfx.orchestration.portable import partial_run_utils
+    from tfx.proto.orchestration import pipeline_pb2
 
     from pipeline import lineage
 
@@ -256,17 +257,23 @@ def _ensure_inputs(pipeline: Any, options: Any, base: str) -> None:
     config = runner_utils.extract_local_deployment_config(pipeline).metadata_connection_config
     with metadata.Metadata(getattr(config, config.WhichOneof("connection_config"))) as handle:
         made = lineage.artifacts(handle.store, base)
-    for node in found:
-        if node.node_info.id in skipped:
-            continue
-        for channel in (channel for given in node.inputs.inputs.values() for channel in given.channels):
-            producer = channel.producer_node_query.id
-            artifact = made.get(producer, {}).get(channel.output_key) if producer in skipped else None
-            if artifact and artifact.state != metadata_store_pb2.Artifact.LIVE:
-                raise UserError(
-                    f"{node.node_info.id} needs the output {channel.output_key} of {producer}, but that is gone from "
-                    f"{os.path.abspath(artifact.uri)} or damaged: run without --from to have it made anew."
-                )
+    needs = [
+        (node.node_info.id, channel.producer_node_query.id, channel.output_key)
+        for node in found
+        for given in node.inputs.inputs.values()
+        for channel in given.channels
+        if node.node_info.id not in skipped and channel.producer_node_query.id in skipped
+    ]
+    required = pipeline_pb2.NodeExecutionOptions.Skip.REQUIRED
+    reused = {n.node_info.id for n in found if n.execution_options.skip.reuse_artifacts_mode == required}
+    needs += [("the end of the run", node, key) for node, key in lineage.EVALUATED if node in reused]
+    for who, node, key in needs:
+        artifact = made.get(node, {}).get(key)
+        if artifact and artifact.state != metadata_store_pb2.Artifact.LIVE:
+            raise UserError(
+                f"{who[0].upper()}{who[1:]} needs the output {key} of {node}, but that is gone from "
+                f"{os.path.abspath(artifact.uri)} or damaged: run without --from to have it made anew."
+            )
 
 
 @contextlib.contextmanager

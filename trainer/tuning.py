@@ -61,9 +61,10 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     arguments = (settings, fn_args.custom_config, data, train_files, fn_args.eval_files, folder)
     try:
         search = Search(*arguments)
-    except (KeyError, ValueError, RuntimeError) as problem:  # Keras Tuner does not write its files as a whole
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, tf.errors.OpError) as problem:
+        # Keras Tuner does not write its files as a whole, and somebody may have deleted some.
         log.warning("The search starts from the beginning: %s cannot be read (%s).", folder, problem)
-        shutil.rmtree(folder / Search.PROJECT)
+        shutil.rmtree(folder / Search.PROJECT, ignore_errors=True)
         search = Search(*arguments)
     return TunerFnResult(search, {})
 

@@ -51,6 +51,10 @@ def story(tmp_path_factory):
         execute(workdir, *QUICK, first="Evaluator")
     told["without a baseline"] = execute(workdir, *QUICK)
 
+    shutil.rmtree(told["without a baseline"].summary["evaluation"])
+    with pytest.raises(UserError) as told["from Pusher"]:
+        execute(workdir, *QUICK, first="Pusher")
+
     told["before"] = files.contents(workdir.artifacts())
     workdir.metadata.unlink()
     told["without metadata"] = execute(workdir, last="StatisticsGen")
@@ -102,6 +106,11 @@ def test_a_part_that_needs_what_is_gone_is_refused(story):
     said = str(story["from"].value)
     assert said.startswith("Evaluator needs the output model of Trainer, but that is gone from /")
     assert said.endswith("or damaged: run without --from to have it made anew.")
+
+
+def test_a_part_that_does_not_need_it_is_refused_where_the_results_do(story):
+    said = str(story["from Pusher"].value)
+    assert said.startswith("The end of the run needs the output evaluation of Evaluator, but that is gone from /")
 
 
 def test_a_model_of_another_size_is_no_baseline_any_more(story):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import types
 
 import keras_tuner
@@ -228,3 +229,14 @@ def test_the_space_has_the_types_of_the_settings():
         "training.batch_size": "Int", "training.shift": "Choice", "model.normalization": "Choice",
     }  # fmt: skip
     assert isinstance(made, keras_tuner.HyperParameters)
+
+
+@pytest.mark.parametrize("name", ["oracle.json", "tuner0.json", "trial_*/trial.json", "trial_*", "."])
+def test_a_search_of_which_something_was_deleted_goes_on_or_begins_anew(ask, tmp_path, monkeypatch, name):
+    stub([0.4, KeyboardInterrupt()], monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        searched(ask())
+    for path in tmp_path.glob(f"checkpoints/*/search/{name}"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    stub([0.5, 0.5], monkeypatch)
+    assert searched(ask()).oracle.get_best_trials(1)[0].score == 0.5
