@@ -66,7 +66,7 @@ def number(workdir: Workdir) -> bool:
     Returns:
         Whether it knows of no execution though there are outputs on the disk.
     """
-    folders = [*workdir.artifacts().glob("*/*/*/*"), *workdir.artifacts().glob("*/*/.system/*/*")]
+    folders = [*workdir.artifacts().glob("*/*/*/*"), *workdir.artifacts().glob("*/*/.system/executor_execution/*")]
     there = max((int(folder.name) for folder in folders if folder.name.isdecimal()), default=0)
     told = (FILED.match(path) for result in workdir.results() for path in workdir.paths(result))
     highest = max([there, *(int(filed["execution"]) for filed in told if filed)])
