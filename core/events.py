@@ -22,12 +22,43 @@ def emit(kind: str, **fields: object) -> None:
     path = os.environ.get(VARIABLE)
     if not path:
         return
-    line = json.dumps({"time": round(time.time(), 3), "kind": kind, **fields}) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
+    line = (json.dumps({"time": round(time.time(), 3), "kind": kind, **fields}) + "\n").encode()
+    with contextlib.suppress(OSError):  # on a full disk, say: the work itself may need no more of it
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+
+
+class LastWord:
+    """A pipe for the error that ended a worker: it arrives where the events cannot be written, on a full disk."""
+
+    VARIABLE = "ALEXNET_LAST_WORD"  # in the worker's environment: the descriptor of its end
+    MOST = 16_000  # letters: the pipe takes it all before anybody reads
+
+    def __init__(self) -> None:
+        self._reader, self.writer = os.pipe()
+        os.set_blocking(self._reader, False)
+
+    @classmethod
+    def say(cls, text: str, user: bool) -> None:
+        """In the worker; `user`: whether the user can mend it."""
+        emit("error", text=text, user=user)
+        if descriptor := os.environ.get(cls.VARIABLE):
+            with contextlib.suppress(OSError):
+                os.write(int(descriptor), json.dumps({"text": text[: cls.MOST], "user": user}).encode())
+
+    def read(self) -> dict | None:
+        """When the worker has ended: {"text", "user"}, or None if it ended without a word."""
+        os.close(self.writer)
+        try:
+            said = os.read(self._reader, 1 << 17)
+        except BlockingIOError:  # somebody else still has the other end
+            said = b""
+        finally:
+            os.close(self._reader)
+        return json.loads(said) if said else None
 
 
 class Reader:

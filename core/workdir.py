@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from core import errors, files
 from core.errors import UserError
 
 DEFAULT = "workdir"
@@ -43,7 +44,7 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike = DEFAULT) -> None:
-        self.path = pathlib.Path(path).expanduser().resolve()
+        self.path = files.folder(path, "--workdir")
         self.metadata = self.path / "metadata.sqlite"
         self.runs = self.path / "runs"
         self.temporary = self.path / "tmp"
@@ -275,7 +276,7 @@ class Workdir:
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as problem:
-            raise UserError(f"{self.path} cannot be used as working directory: {problem.strerror}.") from None
+            raise UserError(errors.sentence(problem, self.path, "used as working directory")) from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -284,9 +285,10 @@ class Workdir:
                 raise UserError(
                     f"{self.path} is in use by {holder}: wait until it ends, or name another --workdir."
                 ) from None
-            os.ftruncate(descriptor, 0)
             started = datetime.datetime.now().strftime("%H:%M:%S")
-            os.pwrite(descriptor, f"process {os.getpid()} ({what}, since {started})".encode(), 0)
+            with contextlib.suppress(OSError):  # a full disk is told of when what matters is written
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} ({what}, since {started})".encode(), 0)
             yield descriptor
         finally:
             os.close(descriptor)
