@@ -1,4 +1,4 @@
-"""The ids of the DAG's nodes in their order, for whoever names nodes before TFX is loaded; a test compares them."""
+"""The DAG's nodes in their order, for whoever names nodes before TFX is loaded; a test compares them with the DAG."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ from core.errors import UserError
 if TYPE_CHECKING:
     from core.settings import Settings
 
-NODES = (
-    "ImageExampleGen",
-    "StatisticsGen",
-    "ImageSchemaGen",
-    "PreviousStatistics",
-    "ExampleValidator",
-    "DataCheck",
-    "Transform",
-    "WarmStart",
-    "Tuner",
-    "Trainer",
-    "Baseline",
-    "Evaluator",
-    "ServingCheck",
-    "PreviousReport",
-    "EvaluationReport",
-    "Pusher",
-)
+# Each node and those that come right before it.
+DAG: dict[str, tuple[str, ...]] = {
+    "ImageExampleGen": (),
+    "StatisticsGen": ("ImageExampleGen",),
+    "ImageSchemaGen": ("StatisticsGen",),
+    "PreviousStatistics": ("StatisticsGen",),
+    "ExampleValidator": ("StatisticsGen", "ImageSchemaGen"),
+    "DataCheck": ("StatisticsGen", "ImageSchemaGen", "ExampleValidator", "PreviousStatistics"),
+    "Transform": ("ImageExampleGen", "ImageSchemaGen", "DataCheck"),
+    "WarmStart": (),
+    "Tuner": ("Transform",),
+    "Trainer": ("Transform", "WarmStart", "Tuner"),
+    "Baseline": ("Trainer",),
+    "Evaluator": ("ImageExampleGen", "Trainer", "Baseline"),
+    "ServingCheck": ("ImageExampleGen", "Trainer"),
+    "PreviousReport": ("Evaluator",),
+    "EvaluationReport": (
+        "ImageExampleGen", "ExampleValidator", "DataCheck", "Tuner", "Trainer", "Evaluator", "ServingCheck",
+        "PreviousReport",
+    ),
+    "Pusher": ("Trainer", "Evaluator", "ServingCheck", "EvaluationReport"),
+}  # fmt: skip
+NODES = tuple(DAG)
+# In the DAG for these settings alone.
+OPTIONAL = {"WarmStart": "training.warm_start=true", "Tuner": "tuner.trials=8"}
 
 
 def planned(settings: Settings) -> tuple[str, ...]:
@@ -45,6 +52,29 @@ def find(name: str, among: tuple[str, ...], option: str) -> str:
     lower = {node.lower(): node for node in among}
     if name.lower() in lower:
         return lower[name.lower()]
+    for node, setting in OPTIONAL.items():
+        if name.lower() == node.lower():
+            raise UserError(f"{option} {node}: there is no such node in this run; it has one with --set {setting}.")
     close = difflib.get_close_matches(name.lower(), lower, n=1)
     hint = f"did you mean {lower[close[0]]}? The" if close else "the"
     raise UserError(f"{option} {name}: there is no such node; {hint} nodes are {', '.join(among)}.")
+
+
+def part(among: tuple[str, ...], first: str | None, last: str | None) -> tuple[str, ...]:
+    """The nodes that run, from `first` to `last` as in TFX's partial runs: what lies on a way between the two.
+
+    Raises:
+        UserError: none does.
+    """
+    found = [node for node in among if (not first or _leads(first, node)) and (not last or _leads(node, last))]
+    if first and last and not found:
+        turned = _leads(last, first)
+        how = f"{first} comes after {last}" if turned else f"{last} takes nothing from {first}"
+        remedy = f"for that part write --from {last} --to {first}" if turned else "leave one of them out"
+        raise UserError(f"--from {first} --to {last}: nothing would run, for {how}; {remedy}.")
+    return tuple(found)
+
+
+def _leads(first: str, last: str) -> bool:
+    """Whether a node is another, or is before it on any way."""
+    return first == last or any(_leads(first, node) for node in DAG[last])
