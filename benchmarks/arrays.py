@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import pathlib
 import tempfile
 
@@ -70,9 +71,9 @@ def load(source: str, images_at_most: int | None = None, validation_share: float
     elif source.endswith(".npz"):
         found = _from_npz(pathlib.Path(source).expanduser())
         classes = int(max(split.labels.max() for split in found.values())) + 1
-    elif settings.looks_like_path(source):
+    elif settings.looks_like_path(source) or os.path.exists(source):
         with tempfile.TemporaryDirectory() as scratch:
-            opened = open_source(settings.Data(source=source), pathlib.Path(scratch))
+            opened = open_source(settings.Data(source=os.path.abspath(source)), pathlib.Path(scratch))
             found = {split: _read(opened, split) for split in DRAWN}
         classes = len(opened.class_names)
     else:

@@ -11,17 +11,19 @@ import os
 import pathlib
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import pydantic
 import yaml
 from pydantic import Field
 
+from core import errors, files
 from core.errors import UserError
 
 PRESETS = pathlib.Path(__file__).resolve().parent / "presets"
 DEFAULT_PRESET = "shapes10"
+PATH_ENDINGS = ("/", ".gz", ".tgz", ".tar", ".xz", ".bz2", ".zip")
 
 Share = typing.Annotated[float, Field(ge=0, le=1)]
 Size = typing.Annotated[int, Field(ge=8, le=1024)]
@@ -370,14 +372,12 @@ def is_remote(path: str) -> bool:
 
 
 def looks_like_path(source: str) -> bool:
-    """Whether a data source names files, here or in an object store, rather than a TensorFlow Datasets builder."""
-    return (
-        source.startswith((".", "/", "~"))
-        or is_remote(source)
-        or "\\" in source
-        or source.endswith((".gz", ".tar"))
-        or bool(pathlib.Path(source).exists() and not re.fullmatch(r"[a-z0-9_]+", source))
-    )
+    """Whether a data source can only name files, here or in an object store, and no data set of TensorFlow Datasets.
+
+    It goes by the text alone, so that the answer is the same on every machine of a cluster. A plain name may be
+    that of a file as well: for the machine of the command line, `components.sources.names.local` looks.
+    """
+    return source.startswith((".", "/", "~")) or is_remote(source) or "\\" in source or source.endswith(PATH_ENDINGS)
 
 
 def absolute(settings: Settings) -> Settings:
@@ -397,7 +397,7 @@ def absolute(settings: Settings) -> Settings:
 
 def presets() -> dict[str, str]:
     """Name and one-line description (the file's first comment) of every preset, by name."""
-    firsts = {file.stem: file.read_text().splitlines()[0] for file in PRESETS.glob("*.yaml")}
+    firsts = {file.stem: file.read_text(encoding="utf-8").splitlines()[0] for file in PRESETS.glob("*.yaml")}
     return {name: firsts[name].lstrip("# ").strip() for name in sorted(firsts)}
 
 
@@ -429,6 +429,9 @@ def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), **values: 
 
 def parse(tree: Mapping[str, object]) -> Settings:
     """Settings from nested dicts, e.g. from a run's stored settings. Raises UserError."""
+    for key, text in _texts(tree):
+        if "\0" in text:
+            raise UserError(f"{key}={errors.shortened(text)}: no value can hold a NUL character.")
     try:
         return Settings.model_validate(tree)
     except pydantic.ValidationError as error:
@@ -442,17 +445,29 @@ def dump(settings: Settings) -> str:
 
 def _read_preset(preset: str) -> dict:
     path = PRESETS / f"{preset}.yaml"
-    if not path.exists():
-        path = pathlib.Path(preset).expanduser()
+    if not os.path.isfile(path):
+        path = files.absolute(preset, "--preset")
+        if path.is_dir():
+            raise UserError(f"--preset {preset} is a folder: name a preset, or a YAML file like one.")
         if not path.is_file():
-            raise UserError(f"There is no preset {preset!r}: {_nearest(preset, presets())}.")
+            raise UserError(f"There is no preset {errors.shortened(preset)!r}: {_nearest(preset, presets())}.")
     try:
-        tree = yaml.safe_load(path.read_text()) or {}
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as problem:
         raise UserError(f"{path} is not valid YAML: {str(problem).splitlines()[0]}.") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} must hold groups of settings, like the files in {PRESETS}.")
     return tree
+
+
+def _texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """All texts in nested values, each with its key."""
+    if isinstance(value, str):
+        yield key, value
+    for name, inner in value.items() if isinstance(value, Mapping) else ():
+        yield from _texts(inner, f"{key}.{name}".lstrip("."))
+    for inner in value if isinstance(value, list | tuple) else ():
+        yield from _texts(inner, key)
 
 
 def _put(tree: dict, key: str, value: object) -> None:
@@ -496,4 +511,6 @@ def _explain(error: Mapping) -> str:
     if not key:
         return error["msg"].removeprefix("Value error, ") + "."
     message = error["msg"].removeprefix("Value error, ")
-    return f"{key}={error['input']}: {message[0].lower()}{message[1:]}."
+    if error["type"] == "string_unicode":
+        message = "it is not valid UTF-8; rename the file or folder, or make a link to it and name that"
+    return f"{key}={errors.shortened(str(error['input']))}: {message[0].lower()}{message[1:]}."

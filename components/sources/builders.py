@@ -22,12 +22,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from components.sources.base import BadRecord, Record, Shard, Source
-from core import settings
+from components.sources.names import EMBEDDED
+from core import errors, settings
 from core.errors import UserError
 from core.events import emit
 from core.text import plain
 
-EMBEDDED = "shapes10"
 SHARD_SIZE = 10_000  # examples
 NETWORK_SECONDS = 15
 FRAME = 16  # bytes of a TFRecord file beside each record: its length, and two checksums
@@ -202,14 +202,15 @@ def _builder(data: settings.Data, scratch: pathlib.Path) -> tfds.core.DatasetBui
     directory = data.data_dir or (str(scratch) if embedded else None)
     try:
         return tfds.builder(name, data_dir=directory)
-    except tfds.core.DatasetNotFoundError:
-        known = tfds.list_builders(with_community_datasets=False)
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}" if close else "see https://www.tensorflow.org/datasets/catalog"
-        raise UserError(
-            f"{name} is neither a file or folder nor a data set of TensorFlow Datasets: {hint}."
-        ) from None
     except Exception as problem:  # damaged JSON makes it raise many kinds
+        unknown = isinstance(problem, tfds.core.DatasetNotFoundError)
+        if unknown or str(problem).startswith("Parsing builder name"):
+            known = tfds.list_builders(with_community_datasets=False)
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}" if close else "see https://www.tensorflow.org/datasets/catalog"
+            raise UserError(
+                f"{errors.shortened(name)} is neither a file or folder nor a data set of TensorFlow Datasets: {hint}."
+            ) from None
         prepared = f"; if the files in {directory} are damaged, remove them and prepare the data set again"
         raise UserError(f"{name}: {_reason(problem)}{prepared if directory else ''}.") from None
 

@@ -280,9 +280,10 @@ def test_a_file_that_is_no_archive(tmp_path, scratch):
         read(path, scratch)
 
 
-def test_an_unknown_builder_names_the_nearest(scratch):
-    with pytest.raises(UserError, match="did you mean cifar10"):
-        open_source(Data(source="cifar_10"), scratch)
+@pytest.mark.parametrize("name", ["cifar_10", "cifar-10", "cifar 10"])
+def test_an_unknown_builder_names_the_nearest(scratch, name):
+    with pytest.raises(UserError, match=f"{name} is neither a file or folder nor .*: did you mean cifar10"):
+        open_source(Data(source=name), scratch)
 
 
 def test_cifar10_without_data_and_network_names_the_three_ways_on(tmp_path, scratch, monkeypatch):
