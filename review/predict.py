@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from core import images
+from core import errors, images
 from core.errors import UserError
 from core.walk import walk
 
@@ -133,6 +133,23 @@ def read(path: str) -> Picture | Unreadable:
         return Unreadable(path, f"{path} is no image that can be read: {problem or type(problem).__name__}.")
 
 
+def _damaged(model: pathlib.Path, why: str) -> str:
+    return f"{model} is damaged, or not a model that this pipeline exported: {why}; take another version."
+
+
+def _class_names(file: pathlib.Path) -> list[str] | None:
+    """The names of the classes by label; None if the model was pushed before it carried them. Raises UserError."""
+    if not file.is_file():
+        return None
+    try:
+        names = json.loads(file.read_bytes())
+    except ValueError:
+        names = None
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise UserError(_damaged(file.parents[1], f"{CLASSES} is no list of names"))
+    return names
+
+
 class Classifier:
     """A pushed model."""
 
@@ -147,8 +164,7 @@ class Classifier:
         self.model = model
         if not (model / "saved_model.pb").is_file():
             raise UserError(f"{model} is not a model that this pipeline exported.")
-        file = model / CLASSES
-        self.class_names: list[str] | None = json.loads(file.read_text()) if file.is_file() else None
+        self.class_names = _class_names(model / CLASSES)
         self._signature: Any = None
 
     def predict(self, paths: Iterable[str], top: int) -> Iterator[Prediction | Unreadable]:
@@ -219,9 +235,20 @@ class Classifier:
             with without_keras():
                 import tensorflow as tf
             try:
-                self._signature = tf.saved_model.load(str(self.model)).signatures["serving_default"]
-            except (OSError, KeyError):
-                raise UserError(f"{self.model} is not a model that this pipeline exported.") from None
+                signature = tf.saved_model.load(str(self.model)).signatures["serving_default"]
+                (argument,) = signature.structured_input_signature[1]
+                outputs = signature.structured_outputs
+                classes = outputs["probabilities"].shape[-1]
+                complete = argument and "class_name" in outputs
+            except Exception as problem:  # there is nothing that TensorFlow does not raise on damaged files
+                why = errors.words(problem, str(self.model)) or _damaged(self.model, "TensorFlow cannot load it")
+                raise UserError(why) from problem
+        if not complete:
+            raise UserError(_damaged(self.model, "it has another signature"))
+        if self.class_names and classes != len(self.class_names):
+            has = f"{CLASSES} names {len(self.class_names)} classes, and the network has {classes}"
+            raise UserError(_damaged(self.model, has))
+        self._signature = signature
 
 
 @contextlib.contextmanager

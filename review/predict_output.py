@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from core import output
 from core.text import plain
 from review import statistics
 from review.report import web
@@ -195,8 +196,8 @@ def run(
     Raises:
         UserError: a path does not exist, there is no image, or the model is none of ours.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a path need not be valid text
+    if form != "table":
+        output.data()
     console = Console(highlight=False, markup=False, emoji=False)
     sheet, tally, unreadable = Sheet(), Tally(), []
     with progress(console) as advance:
@@ -228,7 +229,8 @@ def progress(console: Console) -> Iterator[Callable[[int], None]]:
     with contextlib.ExitStack() as stack:
         if not console.is_terminal and sys.stderr.isatty():
             # Loading TensorFlow silences descriptor 2, so this takes one of its own.
-            console = Console(file=stack.enter_context(os.fdopen(os.dup(2), "w")))
+            screen = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors=output.PLAINER)
+            console = Console(file=stack.enter_context(screen))
         shown = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),

@@ -6,6 +6,7 @@ import html.parser
 import io
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -203,7 +204,7 @@ def test_what_is_no_model_is_a_users_mistake(tmp_path):
         predict.Classifier(tmp_path)
     (tmp_path / "saved_model.pb").write_text("nonsense")
     broken = predict.Classifier(tmp_path)
-    with pytest.raises(UserError, match="is not a model that this pipeline exported"):
+    with pytest.raises(UserError, match="or not a model that this pipeline exported"):
         list(broken.predict([save(tmp_path / "x.png")], top=1))
 
 
@@ -389,3 +390,43 @@ def test_progress_is_shown_where_there_is_a_terminal():
         advance(1234)
     assert "loading TensorFlow" in screen.getvalue()
     assert "1 of 1,234 images" in screen.getvalue()
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+DAMAGES = {
+    "no weights": lambda model: next((model / "variables").glob("*.data*")).unlink(),
+    "cut weights": lambda model: cut(next((model / "variables").glob("*.data*"))),
+    "cut index": lambda model: cut(model / "variables" / "variables.index"),
+    "cut graph": lambda model: cut(model / "saved_model.pb"),
+    "empty graph": lambda model: (model / "saved_model.pb").write_bytes(b""),
+    "a folder as graph": lambda model: ((model / "saved_model.pb").unlink(), (model / "saved_model.pb").mkdir()),
+    "cut names": lambda model: cut(model / predict.CLASSES),
+    "no list": lambda model: (model / predict.CLASSES).write_text('{"red": 1}'),
+    "other names": lambda model: (model / predict.CLASSES).write_text("[1, 2, 3]"),
+    "no text": lambda model: (model / predict.CLASSES).write_bytes(b'["\xff"]'),
+    "too few names": lambda model: (model / predict.CLASSES).write_text('["red"]'),
+    "too many names": lambda model: (model / predict.CLASSES).write_text(json.dumps([*CLASSES, "yellow"])),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_model_is_a_users_mistake_before_anything_is_shown(model, tmp_path, capsys, damage):
+    damaged = tmp_path / "1"
+    shutil.copytree(model, damaged)
+    DAMAGES[damage](damaged)
+    with pytest.raises(UserError, match=f"{damaged} is") as told:
+        predict_output.run([save(tmp_path / "x.png")], damaged, 3, "table", with_sheet=False)
+    assert "not a model that this pipeline exported" in str(told.value)
+    assert len(str(told.value).splitlines()) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_a_model_of_others_is_a_users_mistake(tmp_path):
+    network = keras.Sequential([keras.Input([8]), keras.layers.Dense(3)])
+    network.export(tmp_path / "other", verbose=False)
+    other = predict.Classifier(tmp_path / "other")
+    with pytest.raises(UserError, match=r"it has another signature|TensorFlow cannot load it"):
+        list(other.predict([save(tmp_path / "x.png")], top=1))
