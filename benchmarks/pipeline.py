@@ -22,7 +22,7 @@ import tempfile
 import time
 
 from benchmarks import machine, report
-from core import settings
+from core import processes, settings
 from core.workdir import Workdir
 
 NODES = ("ImageExampleGen", "StatisticsGen", "Transform", "ServingCheck", "Evaluator", "EvaluationReport")
@@ -154,7 +154,7 @@ def alexnet(*arguments: str) -> Cost:
     with tempfile.TemporaryFile("w+") as said:
         start = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", *arguments], stdout=said, stderr=subprocess.STDOUT
+            processes.module("pipeline.cli", *arguments), stdout=said, stderr=subprocess.STDOUT
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start

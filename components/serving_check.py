@@ -25,6 +25,7 @@ from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 from tfx.utils import path_utils
 
 from components import records
+from core import processes
 from core.events import emit
 
 TIMEOUT = 600  # seconds; loading TensorFlow and a large model on a busy machine
@@ -95,7 +96,7 @@ def run_probe(model: str, requests: dict[str, dict[str, str]]) -> tuple[dict, li
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = pathlib.Path(folder, "requests.json"), pathlib.Path(folder, "result.json")
         asked.write_text(json.dumps(requests))
-        command = [sys.executable, "-m", "components.serving_probe", model, str(asked), str(answered)]
+        command = processes.module("components.serving_probe", model, str(asked), str(answered))
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
         except subprocess.TimeoutExpired:

@@ -67,3 +67,10 @@ def test_all_imports_are_seen():
 def test_every_folder_with_code_is_a_room_of_the_plan():
     folders = {path.parent.relative_to(ROOT).parts[0] for path in ROOT.glob("*/*.py")}
     assert folders - {"tests", "docs", "build"} == BELOW.keys()
+
+
+def test_programs_of_ours_are_started_in_one_way():
+    """`core.processes` keeps the user's modules out; what makes `.venv`, or measures, runs in the checkout alone."""
+    starting = {name for name, path in FILES.items() if "sys.executable" in path.read_text()}
+    others = {name for name in starting if name.split(".")[0] not in ("environment", "benchmarks")}
+    assert others == {"core.processes", "kubeflow.harness.cluster"}  # which puts it on the PATH of a container's

@@ -69,9 +69,12 @@ def test_what_is_wrong_is_said(result, said):
     assert said in problem
 
 
-def test_a_model_that_does_not_load_is_a_problem_not_a_crash(examples, tmp_path, capsys):
+def test_a_model_that_does_not_load_is_a_problem_not_a_crash(examples, tmp_path, capsys, monkeypatch):
     (tmp_path / "saved_model.pb").write_bytes(b"damaged")
+    (tmp_path / "queue.py").write_text("raise SystemExit('a module of the user in the current folder')")
+    monkeypatch.chdir(tmp_path)
     result, (problem,) = serving_check.run_probe(str(tmp_path), serving_check.make_requests(examples))
     assert result == {}
     assert problem.startswith("the model does not load or answer: ")
+    assert "current folder" not in problem
     assert "Traceback" in capsys.readouterr().err  # for the log
