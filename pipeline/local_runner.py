@@ -18,10 +18,10 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from core import files
+from core import errors, files, output
 from core import settings as settings_module
 from core.errors import UserError
-from core.events import emit
+from core.events import LastWord, emit
 from core.exit_codes import FAILURE, OK, USER_ERROR
 from core.workdir import Workdir
 from pipeline import inventory, nodes
@@ -37,21 +37,25 @@ if TYPE_CHECKING:
 
 def main(folder: pathlib.Path) -> int:
     """Runs what `RUN_FOLDER/request.json` asks for; writes `summary.json`. Returns an exit code."""
+    output.prepare(forgiving=True)  # a log that is full is no reason to stop, and never the reason that is told
     _end_with_parent()
-    request = json.loads((folder / "request.json").read_text())
-    settings = settings_module.load(str(folder / "settings.yaml"))
     try:
+        request = json.loads((folder / "request.json").read_text())
+        settings = settings_module.load(str(folder / "settings.yaml"))
         emit("status", text="loading TensorFlow and TFX")
         run(settings, Workdir(request["workdir"]), folder, request)
     except UserError as problem:
-        emit("error", text=str(problem), user=True)
+        LastWord.say(str(problem), user=True)
         return USER_ERROR
     except Exception as problem:
         import traceback
 
         traceback.print_exc()
+        if words := errors.words(problem, place=str(folder.parents[1])):
+            LastWord.say(words, user=True)
+            return USER_ERROR
         reason = (str(problem).strip().splitlines() or [""])[0][:300]
-        emit("error", text=f"{type(problem).__name__}: {reason}", user=False)
+        LastWord.say(f"{type(problem).__name__}: {reason}", user=False)
         return FAILURE
     return OK
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
 import json
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
 from components import stored_schema
-from components.sources import fingerprint
-from core import files, settings
-from core.events import VARIABLE, Reader
+from components.sources import fingerprint, names
+from core import errors, files, processes, settings
+from core.errors import UserError
+from core.events import VARIABLE, LastWord, Reader
 from core.exit_codes import FAILURE, INTERRUPTED, NOT_PUSHED, OK, USER_ERROR
 from core.settings import DEFAULT_PRESET
 from core.workdir import Workdir
@@ -27,6 +30,7 @@ from review import results, run_report
 
 STOP_SECONDS = 10  # that an interrupted worker is given before it is killed
 LOG = "log.txt"
+SCARCE = 1 << 20  # bytes; with fewer of them free, a worker that ends without a word found the disk full
 # Of the summary, what the results have as it is.
 FACTS = (
     "data", "serving_check", "tuning", "recipe", "history", "model", "tensorboard", "pushed", "report", "lineage",
@@ -65,19 +69,28 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], ob
     Raises:
         UserError: the working directory is in use or cannot be used.
     """
+    check_path(workdir.path)
     with workdir.lock("alexnet run") as lock:
         workdir.clean()
         run_id = workdir.new_run()
         folder = workdir.run(run_id)
         started = datetime.datetime.now()
-        asked = write_request(request, workdir, run_id)
+        try:
+            asked = write_request(request, workdir, run_id)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # nothing has run
+            raise
         planned = nodes.planned(request.settings)
         state = Run({name: Node() for name in planned})
+        interrupted = False
         try:
             code = follow(folder, workdir, lock, state, show)
-            interrupted = False
         except KeyboardInterrupt:
             code, interrupted = INTERRUPTED, True
+        except Exception as problem:
+            if not (words := errors.words(problem, str(workdir.path))):
+                raise
+            state.error, state.error_is_users, code = words, True, USER_ERROR
         finally:
             workdir.clean()
         state.end()
@@ -99,15 +112,58 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], ob
         if interrupted:
             found |= {"state": "interrupted"}
         elif code:
+            if not state.error and shutil.disk_usage(workdir.path).free < SCARCE:
+                state.error, state.error_is_users = errors.sentence(errno.ENOSPC, workdir.path), True
             found |= {"state": "failed", "error": state.error or ended_by(code)}
             code = USER_ERROR if state.error_is_users else FAILURE
         else:
             outcome, code = read_outcome(folder, request)
             found |= outcome
-        files.replace(folder / "results.json", json.dumps(workdir.with_relative_paths(found)))
+        try:
+            files.replace(folder / "results.json", json.dumps(workdir.with_relative_paths(found)))
+        except OSError as problem:
+            ended = f"The run has ended ({results.verdict(found)}), but its results are not kept"
+            raise UserError(f"{ended}: {errors.sentence(problem, problem.filename, 'written')}") from None
         found = workdir.with_absolute_paths(found)
-        run_report.write(workdir, found)
+        try:
+            run_report.write(workdir, found)
+        except Exception as problem:  # the run is what it is without it, and `alexnet report` makes it later
+            if not (words := errors.words(problem, str(folder))):
+                raise
+            state.notes.append(f"Warning: the report was not written. {words}")
+            show(state, state.notes[-1])
         return code, found
+
+
+def check_path(path: pathlib.Path) -> None:
+    """Raises UserError for a working directory that TFX and Beam cannot work in, whatever is asked for."""
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"--workdir {text}: the path is not valid UTF-8; name another one.") from None
+    if odd := sorted(set("*?[]\n\r") & set(text)):
+        what = ", ".join("a line break" if letter in "\n\r" else letter for letter in odd)
+        raise UserError(f"--workdir {errors.shortened(text)}: the path must not have {what} in it; name another one.")
+
+
+def localised(chosen: settings.Settings) -> tuple[settings.Settings, str]:
+    """The settings with the paths of this machine made absolute, and a line on what could be misunderstood, or "".
+
+    Raises:
+        UserError: a path does not exist or is of the wrong kind, or the model could not be pushed in the end.
+    """
+    files.absolute(".", "The current folder")
+    source, said = names.local(chosen.data)
+    changes: dict[str, dict[str, str]] = {"data": {}, "push": {}}
+    if source:
+        changes["data"]["source"] = str(source)
+    if (prepared := chosen.data.data_dir) is not None and "://" not in prepared:
+        changes["data"]["data_dir"] = str(files.folder(prepared, "data.data_dir"))
+    if (pushed := chosen.push.destination) is not None and not settings.is_remote(pushed):
+        changes["push"]["destination"] = str(files.folder(pushed, "push.destination", written=True))
+    groups = {name: getattr(chosen, name).model_copy(update=update) for name, update in changes.items()}
+    return chosen.model_copy(update=groups), said
 
 
 def write_request(request: Request, workdir: Workdir, run_id: str) -> dict:
@@ -136,8 +192,12 @@ def follow(
 ) -> int:
     """Starts the worker and shows its events until it ends; returns its exit code."""
     workdir.temporary.mkdir(exist_ok=True)
+    last_word = LastWord()
     environment = os.environ | {
         VARIABLE: str(folder / "events.jsonl"),
+        LastWord.VARIABLE: str(last_word.writer),
+        processes.SAFE_PATH: "1",  # for all that the worker starts, such as Beam's processes
+        "PYTHONUTF8": "1",  # names of classes are UTF-8, whatever the terminal is
         "TMPDIR": str(workdir.temporary),  # TFX and Beam leave much behind; all of it goes with this folder
         "PYTHONUNBUFFERED": "1",
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
@@ -145,12 +205,12 @@ def follow(
     reader = Reader(folder / "events.jsonl")
     with open(folder / LOG, "w") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.local_runner", str(folder)],
+            processes.module("pipeline.local_runner", str(folder)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,
-            pass_fds=[lock],  # the lock holds as long as either of the two lives
+            pass_fds=[lock, last_word.writer],  # the lock holds as long as either of the two lives
             start_new_session=True,  # a Ctrl-C reaches this process alone, which then stops the worker in order
         )
     with interruptible():
@@ -162,9 +222,13 @@ def follow(
                     show(state, state.apply(event))
                 show(state, None)
                 if worker.returncode is not None:
-                    return worker.returncode
+                    break
         finally:
             stop(worker)
+            said = last_word.read()
+    if worker.returncode and said:
+        state.error, state.error_is_users = said["text"], said["user"]
+    return worker.returncode
 
 
 def stop(worker: subprocess.Popen) -> None:
@@ -181,16 +245,20 @@ def stop(worker: subprocess.Popen) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """A request to terminate ends a run as Ctrl-C does."""
+    """A request to terminate, or the end of the terminal, ends a run as Ctrl-C does; not under nohup."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in previous.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def peak_memory() -> int:

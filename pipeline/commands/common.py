@@ -4,35 +4,78 @@ from __future__ import annotations
 
 import csv
 import os
-import pathlib
+import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import click
 
-from core import files
+from core import errors, files, output
 from core.errors import UserError
-from core.exit_codes import INTERRUPTED, USER_ERROR
+from core.exit_codes import INTERRUPTED, OK, UNREAD, USER_ERROR
 from core.workdir import DEFAULT
 
 EXIT_CODES = """
 Exit codes: 0 the model was pushed (or the part asked for ran); 1 something broke, the log says what; 2 a mistake
-in arguments, settings or data; 3 it ran to the end, but the model did not pass its gates and was not pushed;
-130 interrupted.
+in arguments, settings or data, or something else that you can mend, such as a full disk; 3 it ran to the end, but the
+model did not pass its gates and was not pushed; 130 interrupted.
 """
 
 
 class Commands(click.Group):
-    """A group in which a user's mistake is one sentence and exit code 2."""
+    """A group of commands, and the boundary of the program: what the user can mend is one sentence and exit code 2.
 
-    def invoke(self, context: click.Context) -> object:
+    Anything else is a bug: it ends with a traceback and exit code 1.
+    """
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Runs a command; ends with SystemExit, as Click does, unless all went well and standalone_mode is off."""
+        with output.restored():  # a test goes on
+            output.prepare()
+            code = self._code(*arguments, **options)
+        if code or options.get("standalone_mode", True):
+            sys.exit(code)
+
+    def _code(self, *arguments: Any, **options: Any) -> int:
+        """The exit code of a command."""
+        try:
+            try:
+                code = super().main(*arguments, **options | {"standalone_mode": False})
+            except SystemExit as end:
+                code = end.code
+            sys.stdout.flush()
+        except click.ClickException as mistake:
+            mistake.show()
+            return mistake.exit_code
+        except output.Unwritable as problem:
+            return UNREAD if problem.closed else self._say(str(problem))
+        except (KeyboardInterrupt, click.Abort):
+            return INTERRUPTED
+        except Exception as problem:
+            if not (words := errors.words(problem)):
+                raise
+            return self._say(words)
+        return code if isinstance(code, int) else OK
+
+    @staticmethod
+    def _say(sentence: str) -> int:
+        click.echo(f"alexnet: {sentence}", err=True)
+        return USER_ERROR
+
+    def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except UserError as mistake:
-            click.echo(f"alexnet: {mistake}", err=True)
-            sys.exit(USER_ERROR)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # Click's own end of it prints more
             sys.exit(INTERRUPTED)
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Refuses what is empty: a variable that is not set shall not mean "the latest" or "all"."""
+        for before, argument in zip(["", *args], args, strict=False):
+            if not argument or re.fullmatch(r"--[a-z-]+=", argument):
+                name = argument.rstrip("=") or (before if before.startswith("-") else "An argument")
+                raise UserError(f"{name} is empty: give it a value, or leave it out (is a variable not set?).")
+        return super().parse_args(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands with the whole first sentence of each: click's own cuts it off at the line's end."""
@@ -68,6 +111,7 @@ def settings_options(command: Callable) -> Callable:
 
 def write_csv(rows: list[dict]) -> None:
     """Writes rows of one form to standard output."""
+    output.data()
     writer = csv.DictWriter(sys.stdout, list(dict.fromkeys(key for row in rows for key in row)))
     writer.writeheader()
     writer.writerows(rows)
@@ -76,6 +120,6 @@ def write_csv(rows: list[dict]) -> None:
 def write(path: str | os.PathLike, content: str | bytes) -> None:
     """Writes a file that the user asked for. Raises UserError."""
     try:
-        files.replace(pathlib.Path(path), content)
+        files.replace(files.absolute(path), content)
     except OSError as problem:
-        raise UserError(f"{path} cannot be written: {problem.strerror}.") from None
+        raise UserError(errors.sentence(problem, path, "written")) from None

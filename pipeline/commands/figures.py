@@ -6,7 +6,7 @@ import pathlib
 
 import click
 
-from core.errors import UserError
+from core import files
 from core.workdir import Workdir
 from pipeline.commands.common import workdir_option, write
 
@@ -21,17 +21,14 @@ def command(workdir: str, run_id: str | None, output: str) -> None:
     """Draw a run for papers and READMEs, as PNG and SVG: curves, confusion matrix, mistakes, reliability, classes."""
     from review import figures
 
-    place, folder = Workdir(workdir), pathlib.Path(output)
+    place, folder = Workdir(workdir), files.folder(output, "--output", written=True)
     found = place.find(run_id, evaluated=True)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise UserError(f"--output {output}: {problem.strerror}; name a folder.") from None
+    folder.mkdir(parents=True, exist_ok=True)
     made, missing = figures.draw(place, found)
-    for name, figure in made.items():
-        for kind in figures.KINDS:
-            path = folder / f"{name}.{kind}"
-            write(path, figures.save(figure, kind))
-            click.echo(path)
+    paths = [pathlib.Path(output, f"{name}.{kind}") for name in made for kind in figures.KINDS]
+    for path in paths:
+        write(path, figures.save(made[path.stem], path.suffix[1:]))
+    for path in paths:  # when all are there, whoever reads this
+        click.echo(path)
     for name, why in missing.items():
         click.echo(f"Left out {name}: {why}.", err=True)

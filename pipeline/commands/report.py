@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import pathlib
 
 import click
 
+from core import files
 from core.errors import UserError
 from core.workdir import Workdir
-from pipeline.commands.common import workdir_option
+from pipeline.commands.common import workdir_option, write
 
 
 @click.command("report")
@@ -20,8 +20,6 @@ from pipeline.commands.common import workdir_option
 @click.option("--schema", is_flag=True, help="Print the form of report.json as JSON Schema, and nothing else.")
 def command(workdir: str, run_id: str | None, output: str | None, opened: bool, schema: bool) -> None:
     """Find the report of a run, or make it: one HTML file with everything about its evaluation."""
-    import shutil
-
     from review import run_report
 
     if schema:
@@ -30,12 +28,10 @@ def command(workdir: str, run_id: str | None, output: str | None, opened: bool, 
     place = Workdir(workdir)
     path = run_report.find(place, place.find(run_id, evaluated=True))
     if output:
-        target = pathlib.Path(output).expanduser()
-        try:
-            shutil.copyfile(path.with_suffix(target.suffix) if target.suffix == ".json" else path, target)
-        except (OSError, shutil.SameFileError) as problem:
-            raise UserError(f"--output {output}: {getattr(problem, 'strerror', None) or problem}.") from None
-        path = target.resolve()
+        target = files.absolute(output, "--output")
+        if target not in (path, path.with_suffix(target.suffix)):
+            write(target, (path.with_suffix(".json") if target.suffix == ".json" else path).read_bytes())
+        path = target
     click.echo(path)
     if opened and click.launch(str(path)):
         raise UserError(f"No browser could be started: open {path} in one.")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pathlib
 import sys
 
 import click
 
+from core import output
 from core.errors import UserError
 from core.exit_codes import USER_ERROR
 from core.workdir import Workdir
@@ -44,15 +44,15 @@ def command(
     from pipeline import run as runner
 
     chosen = settings.load(preset, changes, **{"data.source": data, "data.data_dir": data_dir})
-    if settings.looks_like_path(chosen.data.source) and not settings.is_remote(chosen.data.source):
-        absolute = pathlib.Path(chosen.data.source).expanduser().resolve()
-        if not absolute.exists():  # said at once, not when TensorFlow has loaded
-            raise UserError(f"The data source {absolute} does not exist.")
-        chosen = chosen.model_copy(update={"data": chosen.data.model_copy(update={"source": str(absolute)})})
+    chosen, said = runner.localised(chosen)
     planned = nodes.planned(chosen)
     first = nodes.find(first, planned, "--from") if first else None
     last = nodes.find(last, planned, "--to") if last else None
+    nodes.part(planned, first, last)
+    if said:
+        click.echo(said, err=True)
     request = runner.Request(chosen, preset, first, last, fresh)
+    output.prepare(forgiving=True)  # a run goes on where nobody reads what it says
     console = Console(highlight=False)
     if console.is_terminal:
         with Live(console=console, refresh_per_second=8, transient=False) as live:
