@@ -2,10 +2,12 @@
 
 import os
 import pathlib
+import shutil
+import subprocess
+import sys
 
-import pytest
+from unprivileged import folder, options
 
-from core.errors import UserError
 from core.walk import printable, subfolders, walk
 
 
@@ -67,11 +69,15 @@ def test_thousands_of_nested_folders_are_no_recursion(tmp_path):
         inner = os.path.dirname(inner)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_a_folder_without_permission_is_named(tmp_path):
-    (tmp_path / "locked").mkdir(mode=0)
-    with pytest.raises(UserError, match=r"locked cannot be read: permission denied"):
-        list(walk(tmp_path))
+def test_a_folder_without_permission_is_named():
+    place = folder()
+    (place / "locked").mkdir()
+    chosen = options(place)
+    (place / "locked").chmod(0)
+    script = f"from core.walk import walk; print(list(walk({str(place)!r})))"
+    done = subprocess.run([sys.executable, "-c", script], cwd="/", capture_output=True, text=True, **chosen)
+    shutil.rmtree(place)
+    assert f"UserError: The folder {place}/locked cannot be read: permission denied." in done.stderr
 
 
 def test_names_are_composed_and_printable():
