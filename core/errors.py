@@ -70,12 +70,12 @@ def words(problem: BaseException, place: str = "") -> str | None:
         place: where it was worked, named where the exception does not say it.
     """
     if isinstance(problem, OSError) and problem.errno in NAMED and problem.filename is not None:
-        return sentence(problem.errno, problem.filename)
+        return sentence(problem.errno, _at(place, problem.filename))
     for link in _chain(problem):
         if isinstance(link, UserError):
             return str(link)
         if isinstance(link, OSError) and link.errno in SYSTEM:
-            return sentence(link.errno, link.filename if link.filename is not None else place)
+            return sentence(link.errno, _at(place, link.filename))
         if isinstance(link, MemoryError):
             return sentence(errno.ENOMEM)
         if found := _told(str(link), place):
@@ -106,6 +106,11 @@ def shortened(text: str, most: int = 300) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
 
 
+def _at(place: str, file: object) -> str:
+    """A file, which may be told relative to the place where it was worked; the place itself if it is not told."""
+    return os.path.join(place, os.fsdecode(file)) if isinstance(file, str | bytes | os.PathLike) else place
+
+
 def _chain(problem: BaseException) -> Iterator[BaseException]:
     """An exception, and those that it came from."""
     waiting, seen = [problem], set()
@@ -131,7 +136,7 @@ def _told(text: str, place: str) -> str | None:
         return f"{file} is damaged: restore it from a copy, or move it away; without it nothing is reused."
     for match in PYTHON.finditer(text):
         if int(match[1]) in SYSTEM:
-            return sentence(int(match[1]), match[2] or place)
+            return sentence(int(match[1]), _at(place, match[2]))
     if system := TENSORFLOW.search(text):
         return sentence(STRERROR[system[2]], system[1] or place)
     return sentence(errno.ENOMEM) if MEMORY.search(text) else None

@@ -25,6 +25,7 @@ def system(number, file=None):
         (caused(RuntimeError("node failed"), UserError("Do this.")), "Do this."),
         (system(errno.ENOSPC, "/d/x"), "/d/x cannot be used: no space is left on the device; free some"),
         (system(errno.ENOSPC, b"/d/x"), "/d/x cannot be used: no space"),
+        (system(errno.ENOSPC, "a/x"), "/place/a/x cannot be used: no space"),
         (system(errno.EDQUOT), "/place cannot be used: the quota of the disk is used up"),
         (system(errno.EFBIG, "/d/x"), "ulimit -f"),
         (system(errno.EACCES, "/d/x"), "/d/x cannot be used: permission denied; correct its owner"),
