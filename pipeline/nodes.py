@@ -17,7 +17,9 @@ DAG: dict[str, tuple[str, ...]] = {
     "ImageSchemaGen": ("StatisticsGen",),
     "PreviousStatistics": ("StatisticsGen",),
     "ExampleValidator": ("StatisticsGen", "ImageSchemaGen"),
-    "DataCheck": ("StatisticsGen", "ImageSchemaGen", "ExampleValidator", "PreviousStatistics"),
+    "DataCheck": (
+        "ImageExampleGen", "StatisticsGen", "ImageSchemaGen", "ExampleValidator", "PreviousStatistics",
+    ),
     "Transform": ("ImageExampleGen", "ImageSchemaGen", "DataCheck"),
     "WarmStart": (),
     "Tuner": ("Transform",),
