@@ -21,7 +21,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.utils import proto_utils
 
 from components.evaluation_report import Report
-from core import files
+from core import walk
 from core.errors import UserError
 from review.report import build
 from storage import versions
@@ -100,7 +100,7 @@ def push(model: str, base: str, card: str | None = None) -> tuple[str, str]:
 
     def known(version: str) -> str:
         """A version of this very model counts as pushed only while all its files are there."""
-        whole = files.missing(pathlib.Path(version), files.contents(pathlib.Path(model))) is None
+        whole = walk.missing(pathlib.Path(version), walk.contents(pathlib.Path(model))) is None
         return pushed_fingerprint(version) if whole else ""
 
     extra = {RECORD: json.dumps({"fingerprint": digest, "model": model}).encode()}

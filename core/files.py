@@ -1,4 +1,4 @@
-"""Paths that users name, files that readers may look at meanwhile, and whether files are still there."""
+"""Paths that users name, and writing files that readers may look at meanwhile."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import pathlib
-from collections.abc import Mapping
 
 from core import errors
 from core.errors import UserError
@@ -39,39 +38,6 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-def contents(path: pathlib.Path) -> dict[str, int]:
-    """The files below a folder, by their relative paths, and their sizes in bytes; of a file, itself as ""."""
-    if path.is_file():
-        return {"": path.stat().st_size}
-    found = {}
-    for folder, _, names in os.walk(path, followlinks=True):
-        for name in names:
-            file = pathlib.Path(folder, name)
-            with contextlib.suppress(FileNotFoundError):  # a dangling link
-                found[file.relative_to(path).as_posix()] = file.stat().st_size
-    return dict(sorted(found.items()))
-
-
-def missing(path: pathlib.Path, recorded: Mapping[str, int] | None) -> str | None:
-    """What is wrong with the files at `path`, in words; None if they are all there.
-
-    Args:
-        path: of a folder, or a file.
-        recorded: what `contents` said of it; further files do not count. None: any file will do.
-    """
-    if not path.exists():
-        return f"{path} is gone"
-    there = contents(path)
-    if recorded is None:
-        return None if there else f"{path} is empty"
-    for name, size in recorded.items():
-        if name not in there:
-            return f"{path / name} is gone"
-        if there[name] != size:
-            return f"{path / name} has another size"
-    return None
 
 
 def absolute(path: str | os.PathLike[str], option: str = "") -> pathlib.Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from core.errors import UserError
 
@@ -80,6 +81,33 @@ def subfolders(root: str | os.PathLike, inside: str = "") -> list[str]:
         for entry in _entries(place)
         if not entry.name.startswith(".") and os.path.isdir(entry.path) and _identity(entry.path) not in around
     ]
+
+
+def contents(path: pathlib.Path) -> dict[str, int]:
+    """The files below a folder, by their relative paths, and their sizes in bytes; of a file, itself as ""."""
+    if path.is_file():
+        return {"": path.stat().st_size}
+    return {entry.path: entry.size for entry in walk(path) if not entry.problem} if path.is_dir() else {}
+
+
+def missing(path: pathlib.Path, recorded: Mapping[str, int] | None) -> str | None:
+    """What is wrong with the files at `path`, in words; None if they are all there.
+
+    Args:
+        path: of a folder, or a file.
+        recorded: what `contents` said of it; further files do not count. None: any file will do.
+    """
+    if not path.exists():
+        return f"{path} is gone"
+    there = contents(path)
+    if recorded is None:
+        return None if there else f"{path} is empty"
+    for name, size in recorded.items():
+        if name not in there:
+            return f"{path / name} is gone"
+        if there[name] != size:
+            return f"{path / name} has another size"
+    return None
 
 
 def printable(path: str) -> str:

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from core import files
+from core import walk
 from core.errors import UserError
 from core.workdir import FILED, Workdir
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import ml_metadata
     from ml_metadata.proto import metadata_store_pb2
 
-# Custom properties of an artifact, as JSON of `core.files.contents`: its files, and those of what it says was pushed.
+# Custom properties of an artifact, as JSON of `core.walk.contents`: its files, and those of what it says was pushed.
 FILES, PUSHED_FILES = "files", "pushed_files"
 PUSHED = "PushedModel"
 
@@ -117,7 +117,7 @@ def record(artifact: metadata_store_pb2.Artifact) -> None:
     Before it is published: whatever changes in it later, every result made from it would count as another.
     """
     for place, key in places(artifact).items():
-        artifact.custom_properties[key].string_value = json.dumps(files.contents(pathlib.Path(place)))
+        artifact.custom_properties[key].string_value = json.dumps(walk.contents(pathlib.Path(place)))
 
 
 def places(artifact: metadata_store_pb2.Artifact) -> dict[str, str]:
@@ -154,7 +154,7 @@ def look(store: ml_metadata.MetadataStore, workdir: Workdir) -> list[Loss]:
         if artifact.state != metadata_store_pb2.Artifact.LIVE:
             continue
         for place, key in places(artifact).items():
-            if what := files.missing(pathlib.Path(workdir.absolute(place)), _recorded(artifact, key)):
+            if what := walk.missing(pathlib.Path(workdir.absolute(place)), _recorded(artifact, key)):
                 lost.append(artifact)
                 losses.append(Loss(artifact.id, what))
                 break

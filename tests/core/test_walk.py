@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from unprivileged import folder, options
 
-from core.walk import printable, subfolders, walk
+from core.walk import contents, missing, printable, subfolders, walk
 
 
 def found(root, inside=""):
@@ -83,3 +84,40 @@ def test_a_folder_without_permission_is_named():
 def test_names_are_composed_and_printable():
     assert printable("Ka\u0308se") == "Käse"
     assert printable(os.fsdecode(b"train/\xb1\xed.png")) == "train/\\xb1\\xed.png"
+
+
+@pytest.fixture
+def made_folder(tmp_path):
+    made = tmp_path / "made"
+    (made / "inner").mkdir(parents=True)
+    (made / "one").write_text("1")
+    (made / "inner/two").write_text("22")
+    return made
+
+
+def test_what_is_gone_or_has_another_size_is_named(made_folder):
+    known = contents(made_folder)
+    assert known == {"inner/two": 2, "one": 1}
+    assert missing(made_folder, known) is None
+    (made_folder / "inner/more").write_text("of somebody else")
+    assert missing(made_folder, known) is None
+    (made_folder / "one").write_text("11")
+    assert missing(made_folder, known) == f"{made_folder / 'one'} has another size"
+    (made_folder / "one").unlink()
+    assert missing(made_folder, known) == f"{made_folder / 'one'} is gone"
+    assert missing(made_folder.parent / "none", known) == f"{made_folder.parent / 'none'} is gone"
+
+
+def test_of_what_nobody_wrote_down_any_file_will_do(made_folder):
+    assert missing(made_folder, None) is None
+    assert missing(made_folder, {}) is None
+    for file in ("one", "inner/two"):
+        (made_folder / file).unlink()
+    assert missing(made_folder, None) == f"{made_folder} is empty"
+    assert missing(made_folder, {}) is None
+
+
+def test_a_single_file_counts_by_itself(made_folder):
+    assert contents(made_folder / "one") == {"": 1}
+    assert missing(made_folder / "one", {"": 1}) is None
+    assert missing(made_folder / "one", {"": 7}) == f"{made_folder / 'one'} has another size"

@@ -10,7 +10,7 @@ from ml_metadata.proto import metadata_store_pb2
 from pipeline_runs import execute
 from tfx.orchestration import metadata
 
-from core import files
+from core import walk
 from core.errors import UserError
 from core.workdir import Workdir
 from pipeline import inventory
@@ -55,10 +55,10 @@ def story(tmp_path_factory):
     with pytest.raises(UserError) as told["from Pusher"]:
         execute(workdir, *QUICK, first="Pusher")
 
-    told["before"] = files.contents(workdir.artifacts())
+    told["before"] = walk.contents(workdir.artifacts())
     workdir.metadata.unlink()
     told["without metadata"] = execute(workdir, last="StatisticsGen")
-    told["after"] = files.contents(workdir.artifacts())
+    told["after"] = walk.contents(workdir.artifacts())
 
     with store_of(workdir) as handle:  # as an earlier version left it: absolute paths, and no list of files
         inventory.settle(handle.store, workdir, absolute=True)
