@@ -6,6 +6,7 @@ Everything is done in the executor, none of it in a driver, so that it works the
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -52,9 +53,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     | "Shards" >> beam.Create(source.shards(), reshuffle=True)
                     | "Read" >> ingest.ReadExamples(source, data.validation_share, data.background)
                 )
-                for split in ingest_report.SPLITS:
-                    pattern = os.path.join(examples.uri, f"Split-{split}", "data")
-                    _ = outputs[split] | f"Write {split}" >> beam.io.WriteToTFRecord(
+                for kind, split in itertools.product(ingest.KINDS, ingest_report.SPLITS):
+                    pattern = os.path.join(examples.uri, f"Split-{split}", kind)
+                    _ = outputs[f"{kind} {split}"] | f"Write {kind} {split}" >> beam.io.WriteToTFRecord(
                         pattern, file_name_suffix=".tfrecord"
                     )
                 _ = outputs["notes"] | "Notes" >> beam.io.WriteToText(os.path.join(notes, "part"), num_shards=1)

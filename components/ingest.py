@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -23,11 +22,14 @@ from components.sources import BadRecord, Record, Shard, Source
 from core import images
 from core.errors import UserError
 from core.events import emit
-from trainer.images import PNG, open_rgb
+from trainer.images import see
+
+KINDS = ("read", "settled")
+BUCKETS = 16  # of digests, so that few and not too large elements are grouped
 
 
 class ReadExamples(beam.PTransform):
-    """Shards -> a dict of PCollections: serialized examples by split, and under "notes" JSON texts.
+    """Shards -> a dict of PCollections: serialized examples by kind and split ("read train"), and "notes" as JSON.
 
     A note is ["count", split, class name, n], ["bad", where, why, n], ["fatal", sentence, "", 1] or
     ["repeated", digest, [[split, class name, id], ...], 1].
@@ -38,19 +40,22 @@ class ReadExamples(beam.PTransform):
         self._read = _Read(source, validation_share, background)
 
     def expand(self, shards: beam.PCollection) -> dict[str, beam.PCollection]:
-        read = shards | "Shards to examples" >> beam.ParDo(self._read).with_outputs("held", "notes", "seen", *SPLITS)
+        tags = ("notes", "seen", *SPLITS)
+        read = shards | "Shards to examples" >> beam.ParDo(self._read).with_outputs("held", *tags)
         settled = (
             read.held
             | "As one" >> beam.GroupBy(lambda held: 0)
-            | "Settle"
-            >> beam.ParDo(_Settle(), notes=beam.pvalue.AsIter(read.notes)).with_outputs("notes", "seen", *SPLITS)
+            | "Settle" >> beam.ParDo(_Settle(), notes=beam.pvalue.AsIter(read.notes)).with_outputs(*tags)
         )
-        both = {
-            name: (read[name], settled[name]) | f"All {name}" >> beam.Flatten() for name in ("notes", "seen", *SPLITS)
+        seen = (read.seen, settled.seen) | "All seen" >> beam.Flatten() | "By picture" >> beam.GroupByKey()
+        repeated = seen | "Several" >> beam.FlatMap(_note_repeated)
+        # The examples are not flattened: that would copy them all for the few that are settled.
+        splits = {
+            f"{kind} {name}": found[name]
+            for kind, found in zip(KINDS, (read, settled), strict=True)
+            for name in SPLITS
         }
-        repeated = both.pop("seen") | "By picture" >> beam.GroupByKey() | "Several" >> beam.FlatMap(_note_repeated)
-        both["notes"] = (both["notes"], repeated) | "Notes and repeated" >> beam.Flatten()
-        return both
+        return splits | {"notes": (read.notes, settled.notes, repeated) | "All notes" >> beam.Flatten()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +68,26 @@ class _Placed:
     digest: bytes
     example: bytes
 
-    def outputs(self) -> Iterator[beam.pvalue.TaggedOutput]:
-        yield beam.pvalue.TaggedOutput(self.split, self.example)
-        yield beam.pvalue.TaggedOutput("seen", (self.digest, (self.split, self.class_name, self.id)))
+
+class _Outputs:
+    """Gives out examples, and remembers their pictures and how many they are."""
+
+    def __init__(self) -> None:
+        self._counts: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._seen: dict[int, list[tuple[bytes, tuple[str, str, str]]]] = {}
+
+    def example(self, placed: _Placed) -> beam.pvalue.TaggedOutput:
+        self._counts[placed.split, placed.class_name] += 1
+        bucket = self._seen.setdefault(placed.digest[0] % BUCKETS, [])
+        bucket.append((placed.digest, (placed.split, placed.class_name, placed.id)))
+        return beam.pvalue.TaggedOutput(placed.split, placed.example)
+
+    def rest(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        """What is to be given out when all examples are."""
+        for bucket, pictures in self._seen.items():
+            yield beam.pvalue.TaggedOutput("seen", (bucket, pictures))
+        for (split, name), count in self._counts.items():
+            yield _note("count", split, name, count)
 
 
 class _Read(beam.DoFn):
@@ -77,12 +99,12 @@ class _Read(beam.DoFn):
     def __init__(self, source: Source, validation_share: float, background: str) -> None:
         self._source = source
         self._validation_share = validation_share
-        self._background = background
+        self._background = images.colour(background)
         self._done = 0
         self._told = 0.0
 
     def process(self, shard: Shard) -> Iterator[beam.pvalue.TaggedOutput]:
-        counts: collections.Counter[tuple[str, str]] = collections.Counter()
+        outputs = _Outputs()
         held: dict[tuple[str, str], list[_Placed]] = {}
         try:
             for record in self._source.read(shard):
@@ -96,16 +118,14 @@ class _Read(beam.DoFn):
                     continue
                 self._progress()
                 for decided in [placed] if shard.split == "test" else _hold(held, placed):
-                    counts[decided.split, decided.class_name] += 1
-                    yield from decided.outputs()
+                    yield outputs.example(decided)
         except UserError as problem:
             # Beam would wrap the exception into a page of its own; the executor raises it again.
             yield _note("fatal", str(problem), "", 1)
         for nearest in held.values():
             for each in nearest:
                 yield beam.pvalue.TaggedOutput("held", each)
-        for (split, name), count in counts.items():
-            yield _note("count", split, name, count)
+        yield from outputs.rest()
 
     def _place(self, record: Record, split: str) -> _Placed:
         if not 0 <= record.label < len(self._source.class_names):
@@ -124,7 +144,7 @@ class _Read(beam.DoFn):
             emit("ingest", images=self._done)
 
 
-def check(image: bytes | np.ndarray, background: str) -> tuple[bytes, bytes]:
+def check(image: bytes | np.ndarray, background: images.RGB) -> tuple[bytes, bytes]:
     """Makes sure that TensorFlow decodes an image, as Transform and a server will.
 
     Args:
@@ -132,23 +152,16 @@ def check(image: bytes | np.ndarray, background: str) -> tuple[bytes, bytes]:
         background: the colour behind transparent pixels.
 
     Returns:
-        PNG or JPEG bytes (the given ones where they need no change, see `core.images.prepare`), and the digest of
-        the pixels that the network will see.
+        PNG or JPEG bytes without transparency (the given ones where they need no change), and the digest of the
+        pixels that the network will see.
 
     Raises:
         core.images.BadImage: truncated, corrupt, or not an image.
     """
     if isinstance(image, np.ndarray):
         return images.encode(image), images.digest(image)
-    encoded, _ = images.prepare(image, background)
-    try:
-        if encoded is not image and image.startswith(PNG):  # Pillow has changed it, and looks at no checksum
-            open_rgb(image)
-        pixels = open_rgb(encoded).numpy()
-    except tf.errors.OpError as problem:
-        words = re.sub(r"^\{\{.*?\}\} ?| ?\[Op:\w+\].*$", "", problem.message, flags=re.DOTALL)
-        raise images.BadImage(f"damaged, TensorFlow does not decode it ({words.strip()[:100]})") from None
-    return encoded, images.digest(pixels)
+    seen = see(image, background)
+    return images.encode(seen.pixels) if seen.transparent else seen.encoded, images.digest(seen.pixels)
 
 
 def _hold(held: dict[tuple[str, str], list[_Placed]], placed: _Placed) -> list[_Placed]:
@@ -180,13 +193,13 @@ class _Settle(beam.DoFn):
         for kind, split, name, number in map(json.loads, notes):
             if kind == "count":
                 counts[split, name] += number
-        for (split, name), placed in settle(list(everything[1]), counts).items():
-            yield _note("count", split, name, len(placed))
-            for each in placed:
-                yield from each.outputs()
+        outputs = _Outputs()
+        for placed in settle(list(everything[1]), counts):
+            yield outputs.example(placed)
+        yield from outputs.rest()
 
 
-def settle(held: list[_Placed], counts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], list[_Placed]]:
+def settle(held: list[_Placed], counts: Mapping[tuple[str, str], int]) -> list[_Placed]:
     """Sees to it that each class has a training picture, and that there is a validation picture at all.
 
     A picture moves with all its copies. A class with a single picture keeps it in train.
@@ -196,7 +209,7 @@ def settle(held: list[_Placed], counts: Mapping[tuple[str, str], int]) -> dict[t
         counts: (split, class name) -> how many other examples there are.
 
     Returns:
-        The examples of `held` by their split and class name.
+        `held`, in the splits where they belong.
     """
     total = collections.Counter(counts)
     total.update((each.split, each.class_name) for each in held)
@@ -221,17 +234,18 @@ def settle(held: list[_Placed], counts: Mapping[tuple[str, str], int]) -> dict[t
             if all(total["train", name] > count for name, count in moving.items()):
                 move(candidate, "validation")
                 break
-    by_place: dict[tuple[str, str], list[_Placed]] = {}
-    for each in held:
-        by_place.setdefault((each.split, each.class_name), []).append(each)
-    return by_place
+    return held
 
 
-def _note_repeated(seen: tuple[bytes, Iterable[tuple[str, str, str]]]) -> Iterator[str]:
-    digest, members = seen
-    members = sorted(members, key=lambda member: (SPLITS.index(member[0]), *member[1:]))
-    if len(members) > 1:
-        yield json.dumps(["repeated", digest.hex(), members, 1])
+def _note_repeated(bucket: tuple[int, Iterable[list[tuple[bytes, tuple[str, str, str]]]]]) -> Iterator[str]:
+    members = collections.defaultdict(list)
+    for seen in bucket[1]:
+        for digest, member in seen:
+            members[digest].append(member)
+    for digest, found in members.items():
+        if len(found) > 1:
+            found.sort(key=lambda member: (SPLITS.index(member[0]), *member[1:]))
+            yield json.dumps(["repeated", digest.hex(), found, 1])
 
 
 def _note(*note: object) -> beam.pvalue.TaggedOutput:

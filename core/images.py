@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import warnings
@@ -18,6 +19,7 @@ KEPT_MODES = ("RGB", "L", "P", "RGBA", "LA", "1", "I;16")
 ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 # Pillow cannot decode these by itself, or asks Ghostscript, which runs programs.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+PNG_EXIF = (b"eXIf", b"Raw profile type", b"adobe.xmp")  # Pillow would decode a PNG to look for them
 SCALED = ("PNG", "PPM")  # formats whose mode I holds 16 bits
 
 
@@ -29,10 +31,11 @@ class BadImage(Exception):
     """The bytes are no complete image; the text says why."""
 
 
+@functools.cache
 def formats() -> list[str]:
-    """Pillow's names of the formats that are taken."""
+    """Pillow's names of the formats that are taken, in the order in which they are tried."""
     PIL.Image.init()
-    return sorted(set(PIL.Image.OPEN) - NO_PICTURES)
+    return [*KEPT_FORMATS, *sorted(set(PIL.Image.OPEN) - NO_PICTURES - {*KEPT_FORMATS})]
 
 
 def suffixes() -> frozenset[str]:
@@ -41,19 +44,18 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, form in PIL.Image.registered_extensions().items() if form in known)
 
 
-def prepare(data: bytes, background: str | None = None) -> tuple[bytes, PIL.Image.Image]:
+def prepare(data: bytes) -> tuple[bytes, PIL.Image.Image]:
     """Makes a PNG or JPEG that shows what a person would see in an image viewer.
 
     Of several frames the first; upright as its EXIF data say; of 16 bits the upper 8, as TensorFlow does it; other
-    colour spaces as RGB. What is a PNG or JPEG and needs nothing of that keeps its bytes, and its pixels are not
-    decoded here: whether TensorFlow can is to be tried.
+    colour spaces as RGB; transparency stays. What is a PNG or JPEG and needs nothing of that keeps its bytes, and its
+    pixels are not decoded here: whether TensorFlow can is to be tried.
 
     Args:
         data: encoded bytes of any format.
-        background: the colour behind transparent pixels, a name or #rrggbb; None: a PNG keeps its transparency.
 
     Returns:
-        The encoded bytes, and the image in RGB, or not yet decoded where it is kept.
+        The encoded bytes, and the image; where it is kept that is not yet decoded.
 
     Raises:
         BadImage: truncated, corrupt, not an image, or nothing that has a certain look.
@@ -64,18 +66,23 @@ def prepare(data: bytes, background: str | None = None) -> tuple[bytes, PIL.Imag
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata and of large pictures; too large ones are refused
             opened = PIL.Image.open(io.BytesIO(data), formats=formats())
-            upright = _upright(opened)
-            seen = opaque(upright, colour(background)) if background else upright
-            if seen is opened and opened.format in KEPT_FORMATS and opened.mode in KEPT_MODES:
+            turnable = opened.format != "PNG" or any(mark in data for mark in PNG_EXIF)
+            upright = _upright(opened) if turnable else opened
+            if upright is opened and opened.format in KEPT_FORMATS and opened.mode in KEPT_MODES:
                 return data, opened
-            shown = rgb(seen)
-            return encode(shown), shown
+            seen = upright.convert("RGBA") if has_alpha(upright) else rgb(upright)
+            return encode(seen), seen
     except PIL.UnidentifiedImageError:
         raise BadImage("not an image") from None
     except BadImage:
         raise
     except Exception as problem:  # decoders raise anything on damaged files
         raise BadImage(str(problem) or type(problem).__name__) from None
+
+
+def has_alpha(image: PIL.Image.Image) -> bool:
+    """Whether something may be seen through an image."""
+    return image.mode in ALPHA_MODES or "transparency" in image.info
 
 
 def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -90,16 +97,6 @@ def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
         values = np.asarray(image).astype(np.int64)
         image = PIL.Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def opaque(image: PIL.Image.Image, background: RGB) -> PIL.Image.Image:
-    """Over the background; the image itself where nothing can be seen through it."""
-    if image.mode not in ALPHA_MODES and ("transparency" not in image.info or image.mode.startswith("I")):
-        return image
-    pixels = np.asarray(image.convert("RGBA"))
-    if pixels[..., 3].min() == 255:
-        return image
-    return PIL.Image.fromarray(over(pixels, background))
 
 
 def over(pixels: np.ndarray, background: RGB) -> np.ndarray:

@@ -111,11 +111,17 @@ def missing(path: pathlib.Path, recorded: Mapping[str, int] | None) -> str | Non
 
 
 def printable(path: str) -> str:
-    """A path as text that can be stored and shown: composed (NFC), and with escapes for what is no UTF-8.
+    """A path as text that can be stored and shown: composed (NFC), with escapes for control characters and no UTF-8.
 
     Of "Käse" macOS makes two letters of one, so that two folders may look alike.
     """
-    return unicodedata.normalize("NFC", os.fsencode(path).decode("utf-8", "backslashreplace"))
+    text = unicodedata.normalize("NFC", os.fsencode(path).decode("utf-8", "backslashreplace"))
+    if text.isprintable():
+        return text
+    return "".join(
+        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in ("Cc", "Zl", "Zp") else letter
+        for letter in text
+    )
 
 
 def _entries(place: str) -> list[os.DirEntry]:

@@ -26,7 +26,13 @@ from core import fingerprint
 from core.settings import Settings
 
 # What a node computes with: when one of these files changes, its cached results count no more.
-PREPROCESSING_CODE = ("trainer/preprocessing.py", "trainer/images.py", "trainer/features.py", "trainer/summary.py")
+PREPROCESSING_CODE = (
+    "core/images.py",
+    "trainer/preprocessing.py",
+    "trainer/images.py",
+    "trainer/features.py",
+    "trainer/summary.py",
+)
 TRAINING_CODE = ("core/images.py", "trainer")
 EVALUATION_CODE = (
     "components/evaluator.py",

@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -119,18 +118,20 @@ def find(arguments: Sequence[str]) -> tuple[list[str], int]:
 
 
 def read(path: str) -> Picture | Unreadable:
-    """Reads an image file: the first frame, upright; what is transparent is the model's business."""
+    """Reads an image file as the ingest does; what is transparent is the model's business."""
     try:
         data = pathlib.Path(path).read_bytes()
     except OSError as problem:
         return Unreadable(path, f"{path} cannot be read: {problem.strerror}.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # as core.images does
-            encoded, image = images.prepare(data)
-            return Picture(path, encoded, images.rgb(images.opaque(image, images.WHITE)))
-    except Exception as problem:  # decoders raise anything on broken files, and the other files still count
-        return Unreadable(path, f"{path} is no image that can be read: {problem or type(problem).__name__}.")
+        images.prepare(data)  # before TensorFlow is loaded for what is no image at all
+        with quiet(), without_keras():
+            from trainer.images import see
+
+            seen = see(data, images.WHITE)
+    except images.BadImage as problem:
+        return Unreadable(path, f"{path} is no image that can be read: {problem}.")
+    return Picture(path, seen.encoded, PIL.Image.fromarray(seen.pixels))
 
 
 def _damaged(model: pathlib.Path, why: str) -> str:
@@ -214,12 +215,7 @@ class Classifier:
         """The best class name and the probabilities of each."""
         if self._signature is None:
             self._load()
-        import tensorflow as tf
-
-        try:
-            answer = self._call([picture.encoded for picture in pictures])
-        except tf.errors.InvalidArgumentError:  # TensorFlow refuses some files that Pillow reads
-            answer = self._call([images.encode(picture.image) for picture in pictures])
+        answer = self._call([picture.encoded for picture in pictures])
         names = [name.decode() for name in answer["class_name"].numpy()]
         return list(zip(names, answer["probabilities"].numpy(), strict=True))
 

@@ -6,12 +6,51 @@ network meets the same pixels in both places; and what ingest keeps, `open_rgb` 
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
+import numpy as np
 import tensorflow as tf
 
+from core import images
 from trainer.summary import CHANNELS
 
 PNG = b"\x89PNG\r\n\x1a\n"  # how each begins
-Colour = tuple[int, int, int]
+Colour = images.RGB
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """An image file that TensorFlow decodes.
+
+    Attributes:
+        encoded: PNG or JPEG bytes, the given ones where they need no change, see `core.images.prepare`.
+        pixels: uint8 [height, width, 3], over a background where it is transparent.
+        transparent: whether the background is seen anywhere.
+    """
+
+    encoded: bytes
+    pixels: np.ndarray
+    transparent: bool = False
+
+
+def see(data: bytes, background: Colour) -> Seen:
+    """What the network will see of an image file of any format; `background` as for `decode`.
+
+    Raises:
+        core.images.BadImage: truncated, corrupt, or not an image.
+    """
+    encoded, image = images.prepare(data)
+    try:
+        if encoded is not data and data.startswith(PNG):  # Pillow has changed it, and looks at no checksum
+            open_rgb(data)
+        if not images.has_alpha(image):
+            return Seen(encoded, open_rgb(encoded).numpy())
+        pixels = tf.io.decode_png(encoded, channels=CHANNELS + 1).numpy()
+    except tf.errors.OpError as problem:
+        words = re.sub(r"^\{\{.*?\}\} ?| ?\[Op:\w+\].*$", "", problem.message, flags=re.DOTALL)
+        raise images.BadImage(f"damaged, TensorFlow does not decode it ({words.strip()[:100]})") from None
+    return Seen(encoded, images.over(pixels, background), bool(pixels[..., CHANNELS].min() < 255))
 
 
 def open_rgb(encoded: tf.Tensor) -> tf.Tensor:

@@ -3,6 +3,8 @@
 import collections
 import io
 import random
+import struct
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -78,12 +80,12 @@ def damaged(data, chance):
 @pytest.mark.parametrize("form", [*SUMMED, *OTHERS])
 def test_a_damaged_image_is_decoded_as_it_was_checked_or_dropped(form):
     original = SUMMED.get(form) or OTHERS[form]
-    _, before = check(original, "white")
+    _, before = check(original, images.WHITE)
     chance = random.Random(form)
     outcomes = collections.Counter()
     for _ in range(TRIES):
         try:
-            kept, digest = check(damaged(original, chance), "white")
+            kept, digest = check(damaged(original, chance), images.WHITE)
         except images.BadImage as problem:
             outcomes["dropped"] += 1
             outcomes["without a short reason"] += not 0 < len(str(problem)) < 300
@@ -102,13 +104,42 @@ def test_a_damaged_image_is_decoded_as_it_was_checked_or_dropped(form):
 def test_a_truncated_image_is_dropped(form, share):
     data = encoded(picture(1, (200, 200)), form)
     with pytest.raises(images.BadImage):
-        check(data[: int(share * len(data))], "white")
+        check(data[: int(share * len(data))], images.WHITE)
 
 
 def test_pixels_and_any_lossless_file_of_them_have_one_digest():
     pixels = picture(1)
     for image in (pixels, encoded(pixels), encoded(pixels, "BMP")):
-        assert check(image, "white")[1] == images.digest(pixels)
+        assert check(image, images.WHITE)[1] == images.digest(pixels)
+
+
+def colours(data, background):
+    """The first pixel and the last of what is kept of an image file."""
+    pixels = open_rgb(check(data, background)[0]).numpy()
+    return pixels[0, 0].tolist(), pixels[-1, -1].tolist()
+
+
+@pytest.mark.parametrize("background", [(255, 255, 255), (16, 32, 48)])
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
+def test_the_background_is_seen_through_transparent_parts(form, background):
+    image = PIL.Image.new("RGBA", (8, 8), (200, 100, 50, 255))
+    image.putpixel((7, 7), (200, 100, 50, 128))
+    lossless = {"lossless": True} if form == "WEBP" else {}
+    mixed = [round((near * 128 + far * 127) / 255) for near, far in zip((200, 100, 50), background, strict=True)]
+    assert colours(saved(image, form, **lossless), background) == ([200, 100, 50], mixed)
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_a_grey_value_that_stands_for_nothing_is_seen_through_at_every_depth(depth):
+    """One value everywhere, which the PNG declares transparent."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, depth, 0, 0, 0, 0))
+    rows = zlib.compress((b"\0" + bytes(2 * depth)) * 16)
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"tRNS", b"\0\0") + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    assert colours(data, (10, 128, 255)) == ([10, 128, 255], [10, 128, 255])
 
 
 def test_what_the_network_sees_is_what_counts():
@@ -119,11 +150,11 @@ def test_what_the_network_sees_is_what_counts():
         image.paste((0, 0, 0, 255), box)
         shapes.append(saved(image, "PNG"))
     rays = [saved(PIL.Image.fromarray(np.full((8, 8), value, np.uint16)), "PNG") for value in (3000, 30000)]
-    assert len({check(data, "white")[1] for data in (*shapes, *rays)}) == 4
+    assert len({check(data, images.WHITE)[1] for data in (*shapes, *rays)}) == 4
 
 
 def test_the_reason_is_in_words():
     data = bytearray(SUMMED["PNG"])
     data[data.index(b"IDAT") + 100] ^= 1
     with pytest.raises(images.BadImage, match=r"^damaged, TensorFlow does not decode it \(Invalid PNG data[^\[]*\)$"):
-        check(bytes(data), "white")
+        check(bytes(data), images.WHITE)

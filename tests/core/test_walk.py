@@ -84,6 +84,7 @@ def test_a_folder_without_permission_is_named():
 def test_names_are_composed_and_printable():
     assert printable("Ka\u0308se") == "Käse"
     assert printable(os.fsdecode(b"train/\xb1\xed.png")) == "train/\\xb1\\xed.png"
+    assert printable("dog\r/a\nb\u2028c.png") == "dog\\r/a\\nb\\u2028c.png"
 
 
 @pytest.fixture

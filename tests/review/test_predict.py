@@ -163,11 +163,17 @@ def test_nothing_is_loaded_for_what_cannot_be_read(classifier, tmp_path):
     assert classifier._signature is None
 
 
-def test_what_pillow_reads_and_tensorflow_does_not_is_predicted(classifier, tmp_path):
-    path = tmp_path / "no end.png"
-    path.write_bytes(encoded(np.full((9, 9, 3), COLOURS["blue"], np.uint8))[:-12])
-    answers = classifier.predict([save(tmp_path / "red.png"), str(path)], top=1)
-    assert [answer.top[0][0] for answer in answers] == ["red", "[blue]"]
+def test_a_damaged_image_is_named_and_changes_nothing_for_the_others(classifier, tmp_path):
+    """Both damages are read by Pillow, or by its header, and refused by TensorFlow, as the ingest does."""
+    red = save(tmp_path / "red.png")
+    png, jpeg = (encoded(np.full((9, 9, 3), COLOURS["blue"], np.uint8), form) for form in ("PNG", "JPEG"))
+    (tmp_path / "no end.png").write_bytes(png[:-12])
+    (tmp_path / "half.jpg").write_bytes(jpeg[: len(jpeg) - 20])
+    (alone,) = classifier.predict([red], top=1)
+    found = list(classifier.predict([str(tmp_path / "no end.png"), red, str(tmp_path / "half.jpg")], top=1))
+    assert found[1].top == alone.top
+    for answer in (found[0], found[2]):
+        assert "damaged, TensorFlow does not decode it" in answer.sentence
 
 
 def test_few_files_are_in_memory_at_once(classifier, tmp_path, monkeypatch):
@@ -376,7 +382,7 @@ def test_a_file_that_is_no_image_is_what_ingest_finds_too(tmp_path):
         path = tmp_path / f"{number}.png"
         path.write_bytes(data)
         try:
-            ingest.check(data, "white")
+            ingest.check(data, images.WHITE)
         except images.BadImage:
             assert isinstance(predict.read(str(path)), predict.Unreadable)
         else:

@@ -14,7 +14,6 @@ import pytest
 import tensorflow as tf
 from image_data import encoded, picture
 
-import core.images
 from core.settings import Model
 from trainer import export, images, model, views
 from trainer.summary import DataSummary
@@ -126,6 +125,9 @@ def test_stored_pixels_are_the_served_pixels(exported):
     np.testing.assert_array_equal(images.from_bytes(stored, SIZE), served)
 
 
+BLUE = (10, 128, 255)
+
+
 def drawing(mode="RGBA"):
     """A PNG in which every alpha occurs."""
     rgb, alpha = picture(5, (SIZE, SIZE)), np.arange(SIZE * SIZE, dtype=np.uint8).reshape(SIZE, SIZE)
@@ -136,15 +138,14 @@ def drawing(mode="RGBA"):
 
 @pytest.mark.parametrize("request_", [*REQUESTS.values(), drawing(), drawing("LA")], ids=[*REQUESTS, "RGBA", "LA"])
 def test_what_is_transparent_is_served_as_ingest_stored_it(request_):
-    stored, _ = core.images.prepare(request_, "#0a80ff")
-    served = images.decode(request_, SIZE, (10, 128, 255))
-    np.testing.assert_array_equal(served, images.decode(stored, SIZE))
+    stored = encoded(images.see(request_, BLUE).pixels)
+    np.testing.assert_array_equal(images.decode(request_, SIZE, BLUE), images.decode(stored, SIZE))
 
 
 def test_the_served_model_has_its_background(exported, tmp_path):
-    export.export(exported[0], SUMMARY, tmp_path / "model", background=(10, 128, 255))
+    export.export(exported[0], SUMMARY, tmp_path / "model", background=BLUE)
     serve = tf.saved_model.load(tmp_path / "model").signatures["serving_default"]
-    stored, _ = core.images.prepare(drawing(), "#0a80ff")
+    stored = encoded(images.see(drawing(), BLUE).pixels)
     answers = serve(images=tf.constant([drawing(), stored, REQUESTS["jpeg"]]))["probabilities"].numpy()
     np.testing.assert_allclose(answers[0], answers[1], rtol=1e-5)
 
