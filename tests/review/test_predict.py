@@ -166,7 +166,8 @@ def test_nothing_is_loaded_for_what_cannot_be_read(classifier, tmp_path):
 def test_a_damaged_image_is_named_and_changes_nothing_for_the_others(classifier, tmp_path):
     """Both damages are read by Pillow, or by its header, and refused by TensorFlow, as the ingest does."""
     red = save(tmp_path / "red.png")
-    png, jpeg = (encoded(np.full((9, 9, 3), COLOURS["blue"], np.uint8), form) for form in ("PNG", "JPEG"))
+    blue = np.full((90, 90, 3), COLOURS["blue"], np.uint8)
+    png, jpeg = (encoded(blue, form) for form in ("PNG", "JPEG"))
     (tmp_path / "no end.png").write_bytes(png[:-12])
     (tmp_path / "half.jpg").write_bytes(jpeg[: len(jpeg) - 20])
     (alone,) = classifier.predict([red], top=1)
