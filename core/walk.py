@@ -7,11 +7,13 @@ import os
 import pathlib
 import stat
 import unicodedata
+import zlib
 from collections.abc import Iterator, Mapping
 
 from core.errors import UserError
 
 Identity = tuple[int, int]  # of a folder: its device and inode
+PART = 1 << 20  # bytes of a file read at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,22 @@ def missing(path: pathlib.Path, recorded: Mapping[str, int] | None) -> str | Non
     return None
 
 
+def checksums(path: pathlib.Path) -> dict[str, int]:
+    """The CRC-32 of each file that `contents` finds; enough for what decays, not against who means harm."""
+    return {name: _checksum(path / name) for name in contents(path)}
+
+
+def altered(path: pathlib.Path, recorded: Mapping[str, int]) -> str | None:
+    """Which file at `path` has not the content any more of which `checksums` told, in words; None if all have it."""
+    for name, checksum in recorded.items():
+        try:
+            if _checksum(path / name) != checksum:
+                return f"{path / name} has other content"
+        except OSError as problem:
+            return f"{path / name} cannot be read: {(problem.strerror or type(problem).__name__).lower()}"
+    return None
+
+
 def printable(path: str) -> str:
     """A path as text that can be stored and shown: composed (NFC), with escapes for control characters and no UTF-8.
 
@@ -131,6 +149,14 @@ def _entries(place: str) -> list[os.DirEntry]:
     except OSError as problem:
         why = (problem.strerror or type(problem).__name__).lower()
         raise UserError(f"The folder {printable(place)} cannot be read: {why}.") from None
+
+
+def _checksum(file: pathlib.Path) -> int:
+    checksum = 0
+    with file.open("rb", buffering=0) as opened:
+        while part := opened.read(PART):
+            checksum = zlib.crc32(part, checksum)
+    return checksum
 
 
 def _identity(place: str) -> Identity:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Custom properties of an artifact, as JSON of `core.walk.contents`: its files, and those of what it says was pushed.
 FILES, PUSHED_FILES = "files", "pushed_files"
+CHECKSUMS = {FILES: "checksums", PUSHED_FILES: "pushed_checksums"}  # the same, of `core.walk.checksums`
 PUSHED = "PushedModel"
 
 
@@ -112,12 +113,14 @@ def _is_relative(uri: str) -> bool:
 
 
 def record(artifact: metadata_store_pb2.Artifact) -> None:
-    """Puts down in a new artifact which files it has; relative paths are below the current folder.
+    """Puts down in a new artifact its files and their checksums; relative paths are below the current folder.
 
     Before it is published: whatever changes in it later, every result made from it would count as another.
     """
     for place, key in places(artifact).items():
-        artifact.custom_properties[key].string_value = json.dumps(walk.contents(pathlib.Path(place)))
+        path = pathlib.Path(place)
+        artifact.custom_properties[key].string_value = json.dumps(walk.contents(path))
+        artifact.custom_properties[CHECKSUMS[key]].string_value = json.dumps(walk.checksums(path))
 
 
 def places(artifact: metadata_store_pb2.Artifact) -> dict[str, str]:
@@ -163,6 +166,29 @@ def look(store: ml_metadata.MetadataStore, workdir: Workdir) -> list[Loss]:
     if lost:
         store.put_artifacts(lost)
     return losses
+
+
+def damage(artifact: metadata_store_pb2.Artifact) -> str | None:
+    """Which file of an artifact has other content than when it was made, in words; relative paths as for `record`.
+
+    It reads all of them, so it is for what is about to be used. Artifacts from before checksums were recorded pass.
+    """
+    for place, key in places(artifact).items():
+        name = CHECKSUMS[key]
+        if name in artifact.custom_properties:  # to ask for one that is not there would make it
+            path = pathlib.Path(os.path.abspath(place))
+            if what := walk.altered(path, json.loads(artifact.custom_properties[name].string_value)):
+                return what
+    return None
+
+
+def discard(store: ml_metadata.MetadataStore, artifact: int) -> None:
+    """Marks an artifact as deleted: no cache and no resolver takes it any more."""
+    from ml_metadata.proto import metadata_store_pb2
+
+    (found,) = store.get_artifacts_by_id([artifact])
+    found.state = metadata_store_pb2.Artifact.DELETED
+    store.put_artifacts([found])
 
 
 def _recorded(artifact: metadata_store_pb2.Artifact, key: str) -> Mapping[str, int] | None:

@@ -243,7 +243,7 @@ def _runner(run_id: str, base: str | None) -> LocalDagRunner:
 
 
 def _ensure_inputs(pipeline: Any, options: Any, base: str) -> None:
-    """Raises UserError if a part of the pipeline needs a result of the run `base` whose files are gone."""
+    """Raises UserError if a part of the pipeline needs a result of the run `base` that is gone or damaged."""
     from ml_metadata.proto import metadata_store_pb2
     from tfx.orchestration import metadata
     from tfx.orchestration.local import runner_utils
@@ -271,13 +271,17 @@ def _ensure_inputs(pipeline: Any, options: Any, base: str) -> None:
     required = pipeline_pb2.NodeExecutionOptions.Skip.REQUIRED
     reused = {n.node_info.id for n in found if n.execution_options.skip.reuse_artifacts_mode == required}
     needs += [("the end of the run", node, key) for node, key in lineage.EVALUATED if node in reused]
+    whole: set[int] = set()
     for who, node, key in needs:
         artifact = made.get(node, {}).get(key)
-        if artifact and artifact.state != metadata_store_pb2.Artifact.LIVE:
+        if not artifact or artifact.id in whole:
+            continue
+        if artifact.state != metadata_store_pb2.Artifact.LIVE or inventory.damage(artifact):
             raise UserError(
                 f"{who[0].upper()}{who[1:]} needs the output {key} of {node}, but that is gone from "
                 f"{os.path.abspath(artifact.uri)} or damaged: run without --from to have it made anew."
             )
+        whole.add(artifact.id)
 
 
 @contextlib.contextmanager
@@ -321,9 +325,59 @@ def observed() -> Iterator[None]:
 
     module.Launcher = Launcher
     try:
-        yield
+        with _whole():
+            yield
     finally:
         module.Launcher = stock
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """Keeps, while it lasts, the cache and the resolvers of TFX from taking artifacts whose files were damaged.
+
+    TFX itself looks no further than whether there is a folder.
+    """
+    from tfx.dsl.components.common import resolver
+    from tfx.orchestration.portable import cache_utils, inputs_utils
+
+    cache: Any = cache_utils  # each of them has a function that is another one while this lasts
+    inputs: Any = inputs_utils
+    cached, resolved = cache.get_cached_outputs, inputs.resolve_input_artifacts
+    kind = f"{resolver.Resolver.__module__}.{resolver.Resolver.__name__}"
+    whole: set[int] = set()  # ids of artifacts that were looked at
+
+    def discarded(handle: Any, found: Any) -> bool:
+        """Whether something among these artifacts was damaged, which is marked as deleted then."""
+        damaged = False
+        for artifact in (artifact.mlmd_artifact for some in found.values() for artifact in some):
+            if artifact.id in whole:
+                continue
+            if what := inventory.damage(artifact):
+                damaged = True
+                inventory.discard(handle.store, artifact.id)
+                place = os.path.abspath(artifact.uri)
+                emit("warning", text=f"{place} is damaged ({what}) and not reused; what is needed is made anew")
+            else:
+                whole.add(artifact.id)
+        return damaged
+
+    def get_cached_outputs(metadata_handle: Any, cache_context: Any) -> Any:
+        while (found := cached(metadata_handle, cache_context)) is not None and discarded(metadata_handle, found):
+            pass
+        return found
+
+    def resolve_input_artifacts(*, pipeline_node: Any, metadata_handle: Any) -> Any:
+        found = resolved(pipeline_node=pipeline_node, metadata_handle=metadata_handle)
+        if pipeline_node.node_info.type.name == kind:  # inputs of others are new, from the cache, or from resolvers
+            while any(discarded(metadata_handle, one) for one in found):
+                found = resolved(pipeline_node=pipeline_node, metadata_handle=metadata_handle)
+        return found
+
+    cache.get_cached_outputs, inputs.resolve_input_artifacts = get_cached_outputs, resolve_input_artifacts
+    try:
+        yield
+    finally:
+        cache.get_cached_outputs, inputs.resolve_input_artifacts = cached, resolved
 
 
 def _end_with_parent() -> None:

@@ -26,6 +26,20 @@ def only(folder):
     return found
 
 
+def newest(folder):
+    """The output of the latest execution in a folder."""
+    return max(folder.iterdir(), key=lambda made: int(made.name))
+
+
+def flip(folder):
+    """Changes one byte of one file below a folder, without a change of its size; returns the folder."""
+    file = next(file for file in sorted(folder.rglob("*")) if file.is_file())
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    return folder
+
+
 def store_of(workdir):
     return metadata.Metadata(metadata.sqlite_metadata_connection_config(str(workdir.metadata)))
 
@@ -64,12 +78,19 @@ def story(tmp_path_factory):
         inventory.settle(handle.store, workdir, absolute=True)
         artifacts = handle.store.get_artifacts()
         for artifact in artifacts:
-            del artifact.custom_properties[inventory.FILES]
+            for key in (inventory.FILES, inventory.CHECKSUMS[inventory.FILES]):
+                del artifact.custom_properties[key]
         handle.store.put_artifacts(artifacts)
         told["absolute"] = [artifact.uri for artifact in artifacts]
     workdir.path.rename(base / "third")
     told["third"] = Workdir(base / "third")
     told["from an earlier version"] = execute(told["third"], last="StatisticsGen")
+
+    told["flipped"] = flip(newest(told["third"].artifacts("shapes10") / "StatisticsGen/statistics"))
+    with pytest.raises(UserError) as told["from damaged statistics"]:
+        execute(told["third"], first="ImageSchemaGen", last="ImageSchemaGen")
+    told["damaged"] = execute(told["third"], last="StatisticsGen")
+    told["mended"] = execute(told["third"], last="StatisticsGen")
     return told
 
 
@@ -142,5 +163,22 @@ def test_a_directory_of_an_earlier_version_may_have_been_moved(story):
     assert run.states["StatisticsGen"] == "COMPLETE"
     with store_of(story["third"]) as handle:
         assert not [artifact.uri for artifact in handle.store.get_artifacts() if os.path.isabs(artifact.uri)]
-        states = {artifact.state for artifact in handle.store.get_artifacts()}
-        assert states == {metadata_store_pb2.Artifact.LIVE}
+        states = {artifact.uri: artifact.state for artifact in handle.store.get_artifacts()}
+        assert states.pop(story["third"].relative(str(story["flipped"]))) == metadata_store_pb2.Artifact.DELETED
+        assert set(states.values()) == {metadata_store_pb2.Artifact.LIVE}
+
+
+def test_a_result_with_other_content_is_not_reused(story):
+    run, again = story["damaged"], story["mended"]
+    assert run.states["ImageExampleGen"] == "CACHED"
+    assert run.states["StatisticsGen"] == "COMPLETE"
+    (told,) = run.told
+    assert told.startswith(f"{story['flipped']} is damaged (")
+    assert told.endswith(" has other content) and not reused; what is needed is made anew")
+    assert again.states["StatisticsGen"] == "CACHED"
+    assert again.told == []
+
+
+def test_a_part_that_needs_what_is_damaged_is_refused(story):
+    said = str(story["from damaged statistics"].value)
+    assert said.startswith("ImageSchemaGen needs the output statistics of StatisticsGen, but that is gone from /")

@@ -4,13 +4,16 @@ import contextlib
 import json
 import shutil
 import sqlite3
+import zlib
+from types import SimpleNamespace
 
 import ml_metadata
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 from run_data import ended, evaluated
+from tfx.orchestration.portable import inputs_utils
 
-from core import settings
+from core import settings, walk
 from core.errors import UserError
 from core.workdir import Workdir
 from pipeline import inventory, lineage, local_runner
@@ -192,16 +195,76 @@ def test_what_was_pushed_counts_as_well(workdir, recorded):
     assert [loss.what for loss in inventory.look(store, workdir)] == [f"{workdir.serving('pets')}/2 is gone"]
 
 
-def test_recorded_are_the_files_of_an_artifact_and_of_its_push(workdir, monkeypatch):
-    monkeypatch.chdir(workdir.path)
+def pushed(workdir):
+    """An artifact of a push, with its files."""
     write(workdir.artifacts("pets") / "Pusher/pushed_model/1", note="x")
     write(workdir.serving("pets") / "1", **{"saved_model.pb": "xyz"})
     artifact = Artifact(uri="artifacts/pets/Pusher/pushed_model/1")
     artifact.custom_properties["pushed"].int_value = 1
     artifact.custom_properties["pushed_destination"].string_value = "serving/pets/1"
+    return artifact
+
+
+def test_recorded_are_the_files_of_an_artifact_and_of_its_push(workdir, monkeypatch):
+    monkeypatch.chdir(workdir.path)
+    artifact = pushed(workdir)
     inventory.record(artifact)
-    found = {key: json.loads(artifact.custom_properties[key].string_value) for key in ("files", "pushed_files")}
-    assert found == {"files": {"note": 1}, "pushed_files": {"saved_model.pb": 3}}
+    found = {key: value.string_value for key, value in artifact.custom_properties.items()}
+    assert {key: json.loads(text) for key, text in found.items() if text.startswith("{")} == {
+        "files": {"note": 1},
+        "pushed_files": {"saved_model.pb": 3},
+        "checksums": {"note": zlib.crc32(b"x")},
+        "pushed_checksums": {"saved_model.pb": zlib.crc32(b"xyz")},
+    }
+
+
+@pytest.mark.parametrize("place", ["artifacts/pets/Pusher/pushed_model/1/note", "serving/pets/1/saved_model.pb"])
+def test_other_content_of_the_same_size_is_damage(workdir, monkeypatch, place):
+    monkeypatch.chdir(workdir.path)
+    artifact = pushed(workdir)
+    assert inventory.damage(artifact) is None  # as an earlier version left it
+    inventory.record(artifact)
+    (workdir.artifacts("pets") / "Pusher/pushed_model/1/more").write_text("of the user's own")
+    assert inventory.damage(artifact) is None
+    (workdir.path / place).write_text((workdir.path / place).read_text().upper())
+    assert inventory.damage(artifact) == f"{workdir.path / place} has other content"
+    (workdir.path / place).unlink()
+    assert inventory.damage(artifact) == f"{workdir.path / place} cannot be read: no such file or directory"
+
+
+RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
+
+
+@pytest.mark.parametrize(("node", "expected"), [(RESOLVER, [1]), ("Trainer", [2])])
+def test_resolvers_look_on_for_what_is_not_damaged(workdir, monkeypatch, node, expected):
+    """Other nodes' inputs come from them, or were looked at as outputs."""
+    monkeypatch.chdir(workdir.path)
+    store = open_store(workdir)
+    for name in ("1", "2"):
+        checksums = walk.checksums(write(workdir.path / name, note="x"))
+        put(store, name, checksums=json.dumps(checksums))
+    write(workdir.path / "2", note="y")
+
+    def latest(*, pipeline_node, metadata_handle):
+        found = [one for one in metadata_handle.store.get_artifacts() if one.state == Artifact.LIVE]
+        return [{"model": [SimpleNamespace(mlmd_artifact=one, id=one.id) for one in found[-1:]]}]
+
+    monkeypatch.setattr(inputs_utils, "resolve_input_artifacts", latest)
+    asked = SimpleNamespace(node_info=SimpleNamespace(type=SimpleNamespace(name=node)))
+    with local_runner.observed():
+        given = {"pipeline_node": asked, "metadata_handle": SimpleNamespace(store=store)}
+        (found,) = inputs_utils.resolve_input_artifacts(**given)
+    assert [artifact.id for artifact in found["model"]] == expected
+    assert inputs_utils.resolve_input_artifacts is latest
+
+
+def test_what_was_discarded_is_deleted_and_nothing_else_changes(workdir):
+    store = open_store(workdir)
+    one = put(store, "a", files="{}")
+    put(store, "b")
+    inventory.discard(store, one)
+    assert states(store) == {"a": "DELETED", "b": "LIVE"}
+    assert store.get_artifacts_by_id([one])[0].custom_properties["files"].string_value == "{}"
 
 
 def test_artifacts_of_a_directory_that_was_elsewhere_are_found_here(workdir):
