@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import stat
 
 from core import errors
 from core.errors import UserError
@@ -14,11 +15,22 @@ from core.errors import UserError
 def replace(path: pathlib.Path, content: str | bytes) -> None:
     """Writes `content` so that `path` is complete, as it was before, or not there, whatever ends this process.
 
+    A device, a pipe and the like are written into, and stay what they are.
+
     Raises:
         OSError: it cannot be written, and names `path`; nothing is left behind.
     """
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if special(path):
+        with open(path, "wb", buffering=0, opener=lambda name, flags: os.open(name, os.O_WRONLY)) as file:
+            left = memoryview(content.encode() if isinstance(content, str) else content)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError as problem:
+                raise OSError(problem.errno, problem.strerror, str(path)) from None
+        return
     partial = path.with_name(f".{path.name}.partial")
     try:
         with open(partial, "wb") as file:
@@ -40,6 +52,15 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
             os.close(folder)
 
 
+def special(path: str | os.PathLike[str]) -> bool:
+    """Whether something is there that is neither a file nor a folder: a device, a pipe, /dev/stdout of `... | less`."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def absolute(path: str | os.PathLike[str], option: str = "") -> pathlib.Path:
     """A path as the user wrote it, `~` included, made absolute; it need not exist.
 
@@ -57,7 +78,8 @@ def absolute(path: str | os.PathLike[str], option: str = "") -> pathlib.Path:
     if "\0" in text:
         raise UserError(f"{named}: no path can hold a NUL character.")
     try:
-        found = pathlib.Path(text).expanduser().resolve()
+        found = pathlib.Path(text).expanduser()
+        found = found.absolute() if special(found) else found.resolve()  # a pipe behind a link has no path of its own
         found.exists()  # of what is there already some errors show only now
     except RuntimeError as problem:  # of pathlib: a user without a home, or links in a circle
         raise UserError(f"{named}: {str(problem).rstrip('.')}.") from None

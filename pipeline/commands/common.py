@@ -121,5 +121,7 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
     """Writes a file that the user asked for. Raises UserError."""
     try:
         files.replace(files.absolute(path), content)
+    except BrokenPipeError as problem:  # of /dev/stdout, say: nobody reads it any longer
+        raise output.Unwritable(problem) from None
     except OSError as problem:
         raise UserError(errors.sentence(problem, path, "written")) from None

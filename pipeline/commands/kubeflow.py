@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import click
 
+from core import files
 from core.errors import UserError
 from core.exit_codes import FAILURE
 from core.text import plain
@@ -54,7 +55,7 @@ def compile(preset: str, changes: tuple[str, ...], image: str | None, output: st
     text = compiled(preset, changes, image)
     if output:
         write(output, text)
-        click.echo(output)
+        click.echo(output, err=files.special(output))
     else:
         click.echo(text, nl=False)
 
@@ -303,7 +304,7 @@ def report(connect: Callable[[], kfp.Client], experiment: str, run: str, output:
         why = f"its {file} cannot be read from the object store" if made else f"{REPORTERS[0]} has not ended there"
         raise UserError(f"The run {run_id} has no report: {why}.")
     write(output, content)
-    click.echo(output)
+    click.echo(output, err=files.special(output))
 
 
 def _upload(found: kfp.Client, package: kfp.Package) -> kfp.Version:

@@ -32,6 +32,6 @@ def command(workdir: str, run_id: str | None, output: str | None, opened: bool, 
         if target not in (path, path.with_suffix(target.suffix)):
             write(target, (path.with_suffix(".json") if target.suffix == ".json" else path).read_bytes())
         path = target
-    click.echo(path)
+    click.echo(path, err=files.special(path))  # the page may go to standard output
     if opened and click.launch(str(path)):
         raise UserError(f"No browser could be started: open {path} in one.")

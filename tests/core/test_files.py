@@ -52,3 +52,34 @@ def test_a_folder_of_that_name_is_left_alone(tmp_path):
     with pytest.raises(OSError, match="directory"):
         files.replace(tmp_path / "results.json", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_pipe_is_written_into_and_stays_a_pipe(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for name in (pipe, link):
+        files.replace(files.absolute(name), "ä")
+        assert os.read(reader, 9) == "ä".encode()
+    os.close(reader)
+    assert stat.S_ISFIFO(os.lstat(pipe).st_mode)
+    assert sorted(tmp_path.iterdir()) == [link, pipe]
+
+
+def test_what_stands_for_an_open_pipe_is_written_into():
+    """As /dev/stdout does in `alexnet ... | less`: what it leads to has no path."""
+    reader, writer = os.pipe()
+    files.replace(files.absolute(f"/dev/fd/{writer}"), b"page")
+    assert os.read(reader, 9) == b"page"
+    os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        files.replace(files.absolute(f"/dev/fd/{writer}"), b"page")
+    os.close(writer)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_device_is_told_and_stays(tmp_path):
+    with pytest.raises(OSError, match="No space left.*/dev/full"):
+        files.replace(files.absolute("/dev/full"), "x")
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
