@@ -53,7 +53,7 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
 
 
 def special(path: str | os.PathLike[str]) -> bool:
-    """Whether something is there that is neither a file nor a folder: a device, a pipe, /dev/stdout of `... | less`."""
+    """Whether what is there is neither a file nor a folder: a device or a pipe, such as /dev/stdout may be."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):

@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from core import errors, files
@@ -25,10 +25,11 @@ FILED = re.compile(r"(?P<place>/.*)/artifacts/[^/]+/[^/]+/[^/]+/(?P<execution>\d
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """A run whose results cannot be read, and why, in a phrase."""
+    """A run whose results cannot be read, why, and what to do about it, in phrases."""
 
     run: str
     why: str
+    remedy: str = "remove this one's folder"
 
     @property
     def sentence(self) -> str:
@@ -120,7 +121,7 @@ class Workdir:
 
     def _record(self, run_id: str) -> tuple[str, int, dict | Unreadable | None]:
         folder, request = self.run(run_id), {}
-        with contextlib.suppress(FileNotFoundError, ValueError):
+        with contextlib.suppress(FileNotFoundError, PermissionError, ValueError):
             request = _read(folder / "request.json")
         number = request.get("number")
         number = number if isinstance(number, int) else 0
@@ -128,6 +129,9 @@ class Workdir:
             results = _read(folder / "results.json")
         except FileNotFoundError:
             return run_id, number, None
+        except PermissionError as problem:
+            what = f"{folder / 'results.json'} cannot be read ({problem.strerror})"
+            return run_id, number, Unreadable(run_id, what, "correct its owner and permissions")
         except ValueError as problem:
             return run_id, number, Unreadable(run_id, f"results.json {problem}")
         from core import records  # pydantic takes its time
@@ -141,12 +145,15 @@ class Workdir:
         found = self.with_absolute_paths(results, origin)
         return run_id, found.get("number", number), found | {"run": run_id}  # a copy of a run is a run of its own
 
-    def find(self, run_id: str | None = None, evaluated: bool = False) -> dict:
+    def find(
+        self, run_id: str | None = None, evaluated: bool = False, tell: Callable[[str], object] = lambda text: None
+    ) -> dict:
         """The results of the run `run_id`, or of the latest one; paths are absolute.
 
         Args:
             run_id: or its beginning; None for the latest.
             evaluated: take only runs that reached Evaluator.
+            tell: called with a sentence if the latest may be another one, which cannot be read.
 
         Raises:
             UserError: there is none, or it cannot be read.
@@ -162,9 +169,15 @@ class Workdir:
                 matching = [run_id]
             if len(matching) == 1:
                 if problem := unreadable.get(matching[0]):
-                    raise UserError(f"{problem.sentence} Name another run, or remove this one's folder.")
+                    raise UserError(f"{problem.sentence} Name another run, or {problem.remedy}.")
                 return next(result for result in found if result["run"] == matching[0])
             known = ", ".join(result["run"] for result in found[-5:]) or "none"
+            others = [result["run"] for result in results if result["run"].startswith(run_id)]
+            if others and not matching:
+                which = run_id if run_id in others else others[-1]
+                raise UserError(
+                    f"Run {which} was not evaluated: name one that reached Evaluator; the latest are {known}."
+                )
             how = "several runs match" if matching else "there is no such finished run"
             raise UserError(f"Run {run_id}: {how} in {self.path}; the latest are {known}.")
         if not found and unreadable:
@@ -174,6 +187,8 @@ class Workdir:
             )
         if not found:
             raise UserError(f"{self.path} holds no finished run yet: start one with `alexnet run`.")
+        if passed := passed_over(ended, found[-1]["run"]):
+            tell(passed)
         return found[-1]
 
     def absolute(self, path: str, origin: str | None = None) -> str:
@@ -218,22 +233,28 @@ class Workdir:
         """The newest version for the server that is still there: of the latest run that left one, or in `serving/`.
 
         Args:
-            tell: called with a sentence if it is not the one that the latest pushing run left.
+            tell: called with a sentence if it is not the one that the latest pushing run left, or may not be.
 
         Raises:
             UserError: there is none.
         """
-        gone = None
-        for result in reversed(self.results()):
-            if pushed := result.get("pushed"):
+        gone, ended = None, self.ended()
+        for result in reversed(ended):
+            if isinstance(result, dict) and (pushed := result.get("pushed")):
                 folder = self.model(pushed["path"])
                 if (folder / "saved_model.pb").is_file():
+                    if passed := passed_over(ended, result["run"]):
+                        tell(passed)
                     if gone:
                         tell(f"The model pushed last is no longer in {gone}; this is {folder}.")
                     return folder
                 gone = gone or folder
-        versions = [path for path in (self.path / "serving").glob("*/*/saved_model.pb") if path.parent.name.isdigit()]
+        versions = [
+            path for path in (self.path / "serving").glob("*/*/saved_model.pb") if path.parent.name.isdecimal()
+        ]
         if versions:
+            if passed := passed_over(ended):
+                tell(passed)
             folder = max(versions, key=lambda path: int(path.parent.name)).parent
             tell(f"No run tells of a pushed model that is still there; this is {folder}.")
             return folder
@@ -298,12 +319,35 @@ class Workdir:
         shutil.rmtree(self.temporary, ignore_errors=True)
 
 
+def passed_over(ended: Sequence[Mapping | Unreadable], chosen: str = "") -> str | None:
+    """A sentence on the runs that cannot be read and may be later than the one that was taken; None without any.
+
+    Args:
+        ended: all runs, as `Workdir.ended` gives them.
+        chosen: the run that was taken; "": all count.
+    """
+    place = next((at for at, one in enumerate(ended) if isinstance(one, Mapping) and one["run"] == chosen), -1)
+    # One that has lost its number, too, stands before those that have theirs.
+    later = [one for at, one in enumerate(ended) if isinstance(one, Unreadable) and (at > place or one.run > chosen)]
+    if not later:
+        return None
+    more = f" and {len(later) - 1} more were" if len(later) > 1 else " was"
+    this = f"; this is run {chosen}" if chosen else ""
+    latest = max(later, key=lambda one: one.run)
+    return f"Run {latest.run}{more} passed over: {latest.why}{this}."
+
+
 def _read(path: pathlib.Path) -> dict:
-    """The object in a JSON file. Raises FileNotFoundError, or ValueError with a phrase that says what is wrong."""
+    """The object in a JSON file.
+
+    Raises:
+        FileNotFoundError, PermissionError: of the system.
+        ValueError: a phrase that says what is wrong.
+    """
     try:
         content = path.read_bytes()
         found = json.loads(content)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     except OSError as problem:
         raise ValueError(f"cannot be read ({problem.strerror})") from None

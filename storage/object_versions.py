@@ -37,8 +37,8 @@ def _versions(folder: str) -> tuple[list[int], set[int]]:
     """The complete versions, and all that were complete once, also those whose files somebody has removed since."""
     folders, files = object_store.children(folder)
     names = (name.removesuffix(".json") for name in files if name.endswith(".json"))
-    marked = {int(name) for name in names if name.isdigit()}
-    return sorted(int(name) for name in folders if name.isdigit() and int(name) in marked), marked
+    marked = {int(name) for name in names if name.isdecimal()}
+    return sorted(int(name) for name in folders if name.isdecimal() and int(name) in marked), marked
 
 
 def publish(
@@ -100,7 +100,7 @@ def _claim(folder: str, digest: str) -> int:
     while True:
         complete, marked = _versions(folder)
         newest = max(complete, default=0)
-        claims = {int(one.name): one for one in object_store.listed(f"{folder}/.claims") if one.name.isdigit()}
+        claims = {int(one.name): one for one in object_store.listed(f"{folder}/.claims") if one.name.isdecimal()}
         for number, one in sorted(claims.items()):
             under_way = number > newest and number not in marked and time.time() - one.modified < DAY
             if (number == newest or under_way) and _content(one.uri) == digest.encode():
@@ -122,5 +122,5 @@ def _clear(folder: str) -> None:
     """Removes what pushes have left that died long ago. Within a day they may be under way, or be taken up again."""
     _, marked = _versions(folder)
     for one in list(object_store.listed(f"{folder}/.claims")):
-        if one.name.isdigit() and int(one.name) not in marked and time.time() - one.modified > 2 * DAY:
+        if one.name.isdecimal() and int(one.name) not in marked and time.time() - one.modified > 2 * DAY:
             remove(folder, int(one.name))

@@ -29,7 +29,7 @@ def versions(folder: str) -> list[int]:
     if not fileio.isdir(folder):
         return []
     names = (str(name).strip("/") for name in fileio.listdir(folder))
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def record(source: str, folder: str, properties: Mapping[str, str | float] | None = None, kept: int = KEPT) -> None:

@@ -109,6 +109,11 @@ def settings_options(command: Callable) -> Callable:
     return preset(changes(command))
 
 
+def tell(text: str) -> None:
+    """Says on standard error what the user should know of the result."""
+    click.echo(f"alexnet: {text}", err=True)
+
+
 def write_csv(rows: list[dict]) -> None:
     """Writes rows of one form to standard output."""
     output.data()

@@ -8,7 +8,7 @@ import click
 
 from core import files
 from core.workdir import Workdir
-from pipeline.commands.common import workdir_option, write
+from pipeline.commands.common import tell, workdir_option, write
 
 
 @click.command("figures")
@@ -22,7 +22,7 @@ def command(workdir: str, run_id: str | None, output: str) -> None:
     from review import figures
 
     place, folder = Workdir(workdir), files.folder(output, "--output", written=True)
-    found = place.find(run_id, evaluated=True)
+    found = place.find(run_id, evaluated=True, tell=tell)
     folder.mkdir(parents=True, exist_ok=True)
     made, missing = figures.draw(place, found)
     paths = [pathlib.Path(output, f"{name}.{kind}") for name in made for kind in figures.KINDS]

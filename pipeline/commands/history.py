@@ -6,8 +6,8 @@ import json
 
 import click
 
-from core.workdir import Workdir
-from pipeline.commands.common import format_option, workdir_option, write, write_csv
+from core.workdir import Workdir, passed_over
+from pipeline.commands.common import format_option, tell, workdir_option, write, write_csv
 
 
 @click.command("history")
@@ -21,7 +21,10 @@ def command(workdir: str, name: str | None, png: str | None, svg: str | None, ht
     """Show accuracy and every class over all evaluations of the same data, oldest first."""
     from review import history
 
-    name, pasts = history.collect(Workdir(workdir).results(), name)
+    ended = Workdir(workdir).ended()
+    if passed := passed_over(ended):
+        tell(passed)
+    name, pasts = history.collect([one for one in ended if isinstance(one, dict)], name)
     if png or svg:
         from review import figures
 

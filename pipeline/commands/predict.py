@@ -10,7 +10,7 @@ import click
 from core.errors import UserError
 from core.exit_codes import USER_ERROR
 from core.workdir import Workdir
-from pipeline.commands.common import format_option, workdir_option, write
+from pipeline.commands.common import format_option, tell, workdir_option, write
 
 
 @click.command("predict")
@@ -30,7 +30,7 @@ def command(images: tuple[str, ...], top: int, html: str | None, model: str | No
     """
 
     place = Workdir(workdir)
-    chosen = place.model(model) if model else place.latest_push(lambda text: click.echo(f"alexnet: {text}", err=True))
+    chosen = place.model(model) if model else place.latest_push(tell)
     if html and not pathlib.Path(html).absolute().parent.is_dir():  # said at once, not when all is done
         raise UserError(f"--html {html}: there is no such folder.")
     from review import predict_output

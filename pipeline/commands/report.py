@@ -9,7 +9,7 @@ import click
 from core import files
 from core.errors import UserError
 from core.workdir import Workdir
-from pipeline.commands.common import workdir_option, write
+from pipeline.commands.common import tell, workdir_option, write
 
 
 @click.command("report")
@@ -26,7 +26,7 @@ def command(workdir: str, run_id: str | None, output: str | None, opened: bool, 
         click.echo(json.dumps(run_report.schema.Report.model_json_schema(), indent=1))
         return
     place = Workdir(workdir)
-    path = run_report.find(place, place.find(run_id, evaluated=True))
+    path = run_report.find(place, place.find(run_id, evaluated=True, tell=tell))
     if output:
         target = files.absolute(output, "--output")
         if target not in (path, path.with_suffix(target.suffix)):

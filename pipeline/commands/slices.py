@@ -7,7 +7,7 @@ import json
 import click
 
 from core.workdir import Workdir
-from pipeline.commands.common import format_option, workdir_option, write_csv
+from pipeline.commands.common import format_option, tell, workdir_option, write_csv
 
 
 @click.command("slices")
@@ -20,7 +20,7 @@ def command(workdir: str, run_id: str | None, other_id: str | None, names: str |
     """Show the per-class results of a run, or those of other slices, worst first."""
     from review import compare
 
-    found = Workdir(workdir).find(run_id, evaluated=True)
+    found = Workdir(workdir).find(run_id, evaluated=True, tell=tell)
     part = found["evaluation"]
     asked = [name.strip() for name in names.split(",")] if names else ["class_name"]
     chosen = None if asked == ["class_name"] else compare.find_slices(part, asked)

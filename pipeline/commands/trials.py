@@ -7,8 +7,8 @@ import json
 import click
 
 from core.errors import UserError
-from core.workdir import Workdir
-from pipeline.commands.common import format_option, workdir_option, write, write_csv
+from core.workdir import Workdir, passed_over
+from pipeline.commands.common import format_option, tell, workdir_option, write, write_csv
 
 
 @click.command("trials")
@@ -23,6 +23,8 @@ def command(workdir: str, run_id: str | None, output: str | None, form: str) -> 
     if not (searches or run_id):
         raise UserError(f"{place.path} holds no search yet: start one with `alexnet run --set tuner.trials=8`.")
     found = place.find(run_id) if run_id else searches[-1]
+    if not run_id and (passed := passed_over(place.ended(), found["run"])):
+        tell(passed)
     if not found.get("tuning"):
         raise UserError(f"Run {found['run']} made no search: it ran without tuner.trials.")
     if output:

@@ -80,6 +80,6 @@ def test_what_stands_for_an_open_pipe_is_written_into():
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 def test_a_full_device_is_told_and_stays(tmp_path):
-    with pytest.raises(OSError, match="No space left.*/dev/full"):
+    with pytest.raises(OSError, match=r"No space left.*/dev/full"):
         files.replace(files.absolute("/dev/full"), "x")
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)

@@ -173,9 +173,36 @@ def test_results_that_may_not_be_read_are_told_apart_from_none(tmp_path, monkeyp
         return read(path)
 
     monkeypatch.setattr(pathlib.Path, "read_bytes", refuse)
-    assert [one.why for one in workdir.ended()] == ["results.json cannot be read (Permission denied)"]
+    file = workdir.run("20260101-000000") / "results.json"
+    assert [one.why for one in workdir.ended()] == [f"{file} cannot be read (Permission denied)"]
     with pytest.raises(UserError, match="no finished run that can be read"):
         workdir.find()
+    with pytest.raises(UserError, match="or correct its owner and permissions"):
+        workdir.find("20260101")
+
+
+def test_a_later_run_that_cannot_be_read_is_told_of(tmp_path):
+    workdir, told = Workdir(tmp_path), []
+    for number in (1, 3):
+        put(workdir, f"2026010{number}-000000", number=number, pushed={"path": str(version(workdir, number))})
+    write(b"")(put(workdir, "20260102-000000", number=2) / "results.json")
+    workdir.find(tell=told.append)
+    workdir.latest_push(told.append)
+    assert told == []
+    write(b"")(workdir.run("20260103-000000") / "results.json")
+    write(b"")(workdir.run("20260103-000000") / "request.json")
+    workdir.find(tell=told.append)
+    workdir.latest_push(told.append)
+    said = "Run 20260103-000000 and 1 more were passed over: results.json is empty; this is run 20260101-000000."
+    assert told == [said, said]
+
+
+def test_a_run_that_was_not_evaluated_is_not_said_to_be_missing(tmp_path):
+    workdir = Workdir(tmp_path)
+    put(workdir, "20260101-000000", evaluation=evaluated())
+    put(workdir, "20260102-000000")
+    with pytest.raises(UserError, match=r"20260102-000000 was not evaluated.*the latest are 20260101-000000"):
+        workdir.find("20260102", evaluated=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"workdir": 5, "number": "x"}', b"\xff"])
@@ -279,6 +306,7 @@ def test_without_results_the_newest_version_in_serving_is_taken_and_told_of(tmp_
     for number, name in ((9, "pets"), (10, "birds"), (8, "pets")):
         version(workdir, number, name)
     (workdir.serving("pets") / ".incoming-11").mkdir()
+    shutil.copytree(workdir.serving("pets") / "9", workdir.serving("pets") / "²")  # a digit, but no number
     assert workdir.latest_push(told.append) == workdir.serving("birds") / "10"
     assert told == [f"No run tells of a pushed model that is still there; this is {tmp_path}/serving/birds/10."]
 
