@@ -322,9 +322,6 @@ def predictions(evaluation: Mapping) -> pd.DataFrame | None:
         return kept.read(evaluation["path"])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as problem:
-        why = str(problem).splitlines()[0]
-        raise UserError(f"The predictions in {evaluation['path']} cannot be read ({why}): evaluate again.") from None
 
 
 def changes(first: Mapping, run: Mapping, pairs: Pairs | None, features: Sequence[str]) -> list[Change]:

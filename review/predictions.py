@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+
+from core import errors
+from core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas
@@ -70,7 +74,18 @@ def read(evaluation: str) -> pandas.DataFrame:
         missing in older evaluations.
 
     Raises:
-        FileNotFoundError: this evaluation kept none.
+        FileNotFoundError: this evaluation kept none, or they are gone.
+        UserError: they are damaged.
     """
-    table = pyarrow.parquet.read_table(os.path.join(evaluation, FOLDER))
+    folder = os.path.join(evaluation, FOLDER)
+    try:
+        table = pyarrow.parquet.read_table(folder)
+    except (OSError, ValueError) as problem:
+        if isinstance(problem, FileNotFoundError) or getattr(problem, "errno", None) in errors.SYSTEM:
+            raise
+        table = None  # Arrow says at length what it found
+    if table is not None and not table.column_names:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+    if table is None or "id" not in table.column_names:
+        raise UserError(f"The predictions in {folder} cannot be read, a file is cut off or damaged: evaluate again.")
     return table.to_pandas().sort_values("id", ignore_index=True)

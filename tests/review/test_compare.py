@@ -306,8 +306,12 @@ def test_damaged_predictions_are_named(workdir):
     runs = [write_run(workdir, f"2026010{k}-000000", predict(SPLIT, BEFORE, k)) for k in (1, 2)]
     (file,) = workdir.path.glob("artifacts/*/*/20260102-000000/predictions/*.parquet")
     file.write_bytes(b"PAR1 nonsense")
-    with pytest.raises(UserError, match=r"predictions in .*20260102-000000 cannot be read"):
+    with pytest.raises(
+        UserError, match=r"^The predictions in \S*20260102-000000/predictions cannot be read, .* again\.$"
+    ):
         compare.compare(runs)
+    file.unlink()
+    assert compare.predictions(runs[1]["evaluation"]) is None
     shutil.rmtree(file.parent)
     (found,) = compare.compare(runs)
     assert found.test == "fisher"
