@@ -49,7 +49,12 @@ NAMED = {
 # What libraries make of them: Python inside of Beam or Arrow, TensorFlow, and SQLite inside of ML Metadata.
 PYTHON = re.compile(r"\[errno (\d+)\] [^:\[\n]*(?:: '([^'\n]+)')?", re.IGNORECASE)
 STRERROR = {os.strerror(number): number for number in SYSTEM}
-TENSORFLOW = re.compile(rf"(?:(/[^;\n]*); )?({'|'.join(map(re.escape, STRERROR))})")
+# A path, after what op it was or other words.
+REFUSED = "|".join(map(re.escape, STRERROR))
+TENSORFLOW = re.compile(
+    rf"(?:(?:^|\}}\}} |: )\s*(?:[^;\n/]* (?=/))?((?:(?!\}}\}} |: )[^;\n])+); )?({REFUSED})",
+    re.MULTILINE,
+)
 WRAPPED = re.compile(rf"\b{UserError.__module__}\.UserError: (.+?)(?: \[while running .*)?$", re.MULTILINE)
 MEMORY = re.compile(r"OOM when allocating|std::bad_alloc|failed to allocate memory", re.IGNORECASE)
 METADATA = "metadata.sqlite"
@@ -138,5 +143,5 @@ def _told(text: str, place: str) -> str | None:
         if int(match[1]) in SYSTEM:
             return sentence(int(match[1]), _at(place, match[2]))
     if system := TENSORFLOW.search(text):
-        return sentence(STRERROR[system[2]], system[1] or place)
+        return sentence(STRERROR[system[2]], _at(place, system[1]))
     return sentence(errno.ENOMEM) if MEMORY.search(text) else None
