@@ -16,6 +16,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from core.events import emit
+
 log = logging.getLogger(__name__)
 
 
@@ -52,10 +54,11 @@ class Checkpoint:
                 arrays = [saved[f"variable_{at}"] for at in range(len(variables))]
                 history = json.loads(str(saved["history"]))
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as problem:
-            log.warning("Training starts from the beginning: %s cannot be read (%s).", self._file, problem)
+            log.warning("%s cannot be read: %s", self._file, problem)
+            emit("warning", text=f"training starts from the beginning: {self._file} cannot be read")
             return []
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
-            log.warning("Training starts from the beginning: %s is of another network.", self._file)
+            emit("warning", text=f"training starts from the beginning: {self._file} is of another network")
             return []
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)

@@ -63,7 +63,8 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         search = Search(*arguments)
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, tf.errors.OpError) as problem:
         # Keras Tuner does not write its files as a whole, and somebody may have deleted some.
-        log.warning("The search starts from the beginning: %s cannot be read (%s).", folder, problem)
+        log.warning("%s cannot be read: %s", folder, problem)
+        emit("warning", text=f"the search starts from the beginning: {folder} cannot be read")
         shutil.rmtree(folder / Search.PROJECT, ignore_errors=True)
         search = Search(*arguments)
     return TunerFnResult(search, {})

@@ -434,7 +434,7 @@ def test_a_checkpoint_survives_a_kill_while_it_is_written(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip file", None])
-def test_without_a_usable_checkpoint_training_starts_at_the_beginning(tmp_path, content):
+def test_without_a_usable_checkpoint_training_starts_at_the_beginning(tmp_path, monkeypatch, content):
     network = model.build(MODEL, 2, SIZE)
     network.compile("sgd", "mse")
     if content is None:  # that of another network
@@ -444,7 +444,11 @@ def test_without_a_usable_checkpoint_training_starts_at_the_beginning(tmp_path, 
     else:
         (tmp_path / "state.npz").write_bytes(content)
     before = network.get_weights()
+    monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events"))
     assert checkpoint.Checkpoint(tmp_path, network).restore() == []
+    (told,) = events.Reader(tmp_path / "events").new()
+    assert told["kind"] == "warning"
+    assert told["text"].startswith(f"training starts from the beginning: {tmp_path / 'state.npz'} ")
     assert all(np.array_equal(a, b) for a, b in zip(network.get_weights(), before, strict=True))
 
 
