@@ -67,9 +67,10 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], ob
         them, too, with paths relative to the working directory.
 
     Raises:
-        UserError: the working directory is in use or cannot be used.
+        UserError: the working directory is in use or cannot be used, or it lies within the data.
     """
     check_path(workdir.path)
+    check_apart(request.settings, workdir.path)
     with workdir.lock("alexnet run") as lock:
         workdir.clean()
         run_id = workdir.new_run()
@@ -145,6 +146,20 @@ def check_path(path: pathlib.Path) -> None:
     if odd := sorted(set("*?[]\n\r") & set(text)):
         what = ", ".join("a line break" if letter in "\n\r" else letter for letter in odd)
         raise UserError(f"--workdir {errors.shortened(text)}: the path must not have {what} in it; name another one.")
+
+
+def check_apart(chosen: settings.Settings, path: pathlib.Path) -> None:
+    """Raises UserError for a working directory or pushes within the data: what a run writes would count as data."""
+    if not settings.looks_like_path(chosen.data.source) or settings.is_remote(chosen.data.source):
+        return
+    source = files.absolute(chosen.data.source, "The data source")
+    places = {"--workdir": path}
+    if (pushed := chosen.push.destination) and not settings.is_remote(pushed):
+        places["push.destination"] = files.absolute(pushed, "push.destination")
+    for option, place in places.items():
+        if place.is_relative_to(source):
+            what = f"{option} {place} is within the data, {source}"
+            raise UserError(f"{what}, and what a run writes there would count as data: name another {option}.")
 
 
 def localised(chosen: settings.Settings) -> tuple[settings.Settings, str]:

@@ -85,6 +85,8 @@ def test_presets_and_config():
         (["run", "--preset", "cifar"], "did you mean cifar10"),
         (["run", "--set", "training.epoch=1"], "did you mean training.epochs"),
         (["run", "--data", "/nowhere/at/all"], "/nowhere/at/all does not exist"),
+        (["run", "--data", "."], "is within the data, /"),
+        (["run", "--data", ".", "--workdir", "/tmp/none", "--set", "push.destination=x"], "another push.destination"),
         (["run", "--from", "Trainr"], "did you mean Trainer? The nodes are ImageExampleGen"),
         (["run", "--to", "WarmStart"], "there is no such node"),
         (["run", "--set", "tuner.trials=0"], "tuner.trials=0: input should be greater than or equal to 1"),
