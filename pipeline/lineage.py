@@ -63,6 +63,14 @@ def artifacts(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, dict[s
     return found
 
 
+def succeeded(store: ml_metadata.MetadataStore, run_id: str) -> set[str]:
+    """The nodes of a run that ended well, or whose results were taken from an earlier one."""
+    context = store.get_context_by_type_and_name("pipeline_run", run_id)
+    done = (metadata_store_pb2.Execution.COMPLETE, metadata_store_pb2.Execution.CACHED)
+    executions = store.get_executions_by_context(context.id) if context else []
+    return {node_of(store, one.id) for one in executions if one.last_known_state in done}
+
+
 def first_writer(store: ml_metadata.MetadataStore, artifact: int) -> int:
     """The execution that made an artifact; later ones took it from the cache, or found it."""
     events = store.get_events_by_artifact_ids([artifact])

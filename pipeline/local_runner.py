@@ -110,10 +110,15 @@ def _run(
         except LookupError as problem:
             if not request["from"] or type(problem) is not LookupError:  # TFX raises no other of this very type
                 raise
-            raise UserError(
-                f"--from {request['from']} goes on from the last run, but that has not all of the nodes before it: "
-                "run without --from first."
-            ) from None
+            with metadata.Metadata(connection) as handle:
+                known = lineage.succeeded(handle.store, base) if base else set()
+            missing, earlier = nodes.lacking(nodes.planned(settings), known, request["from"], request["to"])
+            if base and missing:
+                what = f"goes on from the last run, but that was without {', '.join(missing)}"
+            else:
+                what = "goes on from an earlier run, but there is none of this data"
+            remedy = f"write --from {earlier}" if earlier and base else "run without --from first"
+            raise UserError(f"--from {request['from']} {what}: {remedy}.") from None
     emit("status", text="reading the results")
     with metadata.Metadata(connection) as handle:
         summary = workdir.with_relative_paths(lineage.summarise(handle.store, request["run"]))

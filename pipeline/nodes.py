@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from core.errors import UserError
@@ -75,6 +76,32 @@ def part(among: tuple[str, ...], first: str | None, last: str | None) -> tuple[s
         remedy = f"for that part write --from {last} --to {first}" if turned else "leave one of them out"
         raise UserError(f"--from {first} --to {last}: nothing would run, for {how}; {remedy}.")
     return tuple(found)
+
+
+def lacking(
+    among: tuple[str, ...], known: Collection[str], first: str, last: str | None
+) -> tuple[list[str], str | None]:
+    """What keeps the part from `first` to `last` from going on from a run.
+
+    Args:
+        among: the nodes of the pipeline.
+        known: those that the run has results of.
+
+    Returns:
+        The nodes before the part that the run has not, and the latest node from which a larger part can go on from
+        the run; None if that is the whole.
+    """
+
+    def missing(nodes: tuple[str, ...]) -> list[str]:
+        before = (node for node in among if node not in nodes and any(_leads(node, one) for one in nodes))
+        return [node for node in before if node not in known]
+
+    wanted = part(among, first, last)
+    for node in reversed(among[1:]):
+        larger = tuple(one for one in among if _leads(node, one) and (not last or _leads(one, last)))
+        if set(wanted) <= set(larger) and not missing(larger):
+            return missing(wanted), node
+    return missing(wanted), None
 
 
 def _leads(first: str, last: str) -> bool:

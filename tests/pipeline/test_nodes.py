@@ -38,6 +38,26 @@ def test_a_part_without_a_node_is_a_users_mistake(first, last, said):
         nodes.part(ALL, first, last)
 
 
+@pytest.mark.parametrize(
+    ("ended", "first", "last", "missing", "earlier"),
+    [
+        ("Trainer", "Evaluator", "Evaluator", ["Baseline"], "Baseline"),
+        ("Trainer", "Evaluator", None, ["Baseline", "ServingCheck"], "Trainer"),
+        (
+            "StatisticsGen",
+            "Transform",
+            "Trainer",
+            ["ImageSchemaGen", "PreviousStatistics", "ExampleValidator", "DataCheck"],
+            "StatisticsGen",
+        ),
+        (None, "StatisticsGen", "StatisticsGen", ["ImageExampleGen"], None),
+    ],
+)
+def test_where_a_part_can_go_on_from_that_of_a_run(ended, first, last, missing, earlier):
+    known = nodes.part(ALL, None, ended) if ended else ()
+    assert nodes.lacking(ALL, known, first, last) == (missing, earlier)
+
+
 def test_a_node_of_other_settings_is_told_with_its_setting():
     for node, setting in (("Tuner", "tuner.trials"), ("warmstart", "training.warm_start")):
         with pytest.raises(UserError, match=f"there is no such node in this run; it has one with --set {setting}"):

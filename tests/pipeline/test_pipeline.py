@@ -127,8 +127,13 @@ def test_a_part_runs_on_what_the_last_run_left(ran):
 
 
 def test_a_part_needs_the_nodes_before_it(tmp_path):
-    with pytest.raises(UserError, match="--from Evaluator goes on from the last run, but"):
+    with pytest.raises(UserError, match=r"--from Evaluator .*, but there is none of this data: run without --from"):
         execute(Workdir(tmp_path), first="Evaluator")
+    execute(Workdir(tmp_path), last="StatisticsGen")
+    said = "that was without ImageSchemaGen: write --from ImageSchemaGen"
+    with pytest.raises(UserError, match=f"--from ExampleValidator goes on from the last run, but {said}"):
+        execute(Workdir(tmp_path), first="ExampleValidator", last="ExampleValidator")
+    execute(Workdir(tmp_path), first="ImageSchemaGen", last="ExampleValidator")
 
 
 def kernels(run):
