@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import zipfile
 import zlib
@@ -9,11 +10,15 @@ from collections.abc import Mapping
 
 import pydantic
 
-from core import files, settings
+from core import errors, files, settings
 from core.errors import UserError
 from core.workdir import Workdir
 from review import results
 from review.report import build, schema
+
+
+class Damaged(UserError):
+    """A file of a report that can be read, but not understood."""
 
 
 def write(workdir: Workdir, found: Mapping) -> pathlib.Path | None:
@@ -44,24 +49,41 @@ def _write(workdir: Workdir, found: Mapping) -> pathlib.Path:
     return folder / build.PAGE
 
 
-def find(workdir: Workdir, found: Mapping) -> pathlib.Path:
-    """The path of an evaluated run's report.html, which is written now if it is not there."""
-    path = workdir.run(found["run"]) / build.PAGE
-    return path if path.is_file() else _write(workdir, found)
+def find(workdir: Workdir, found: Mapping, name: str = build.PAGE) -> pathlib.Path:
+    """The path of an evaluated run's report.html or report.json, written now if it is not there as a whole."""
+    path = workdir.run(found["run"]) / name
+    return path if _whole(path) else _write(workdir, found).with_name(name)
+
+
+def _whole(path: pathlib.Path) -> bool:
+    """Whether a page or data are there, and not cut off."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    if path.name == build.PAGE:
+        return content.rstrip().endswith(b"</html>")
+    try:
+        return isinstance(json.loads(content), dict)
+    except ValueError:
+        return False
 
 
 def load(workdir: Workdir, found: Mapping) -> tuple[schema.Report, dict[str, bytes]]:
-    """The report of a run and its pictures by file name, from the run's folder or, for an older run, made anew.
+    """The report of a run and its pictures by file name, from the run's folder or, where that does not do, made anew.
 
     Paths in it are those of the results, which are absolute.
 
     Raises:
-        UserError: the file is not of this form.
+        UserError: a file cannot be read, or what it would be made of is damaged as well.
     """
     folder = workdir.run(found["run"])
     if not (folder / build.REPORT).is_file():
         return gather(workdir, found)
-    return with_paths_of(parse(folder / build.REPORT), found), unpack(folder / build.PICTURES)
+    try:
+        return with_paths_of(parse(folder / build.REPORT), found), unpack(folder / build.PICTURES)
+    except Damaged:
+        return gather(workdir, found)
 
 
 def with_paths_of(report: schema.Report, found: Mapping) -> schema.Report:
@@ -139,25 +161,26 @@ def render(report: schema.Report, pictures: Mapping[str, bytes]) -> str:
 
 
 def unpack(path: pathlib.Path) -> dict[str, bytes]:
-    """The pictures in a file, none if it is not there. Raises UserError if it is damaged."""
+    """The pictures in a file, none if it is not there. Raises UserError if it cannot be read, Damaged among them."""
     try:
         return build.unzipped(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as problem:
-        why = getattr(problem, "strerror", None) or problem
-        raise UserError(f"{path} cannot be read ({why}): remove it, or run the pipeline again.") from None
+    except OSError as problem:
+        raise UserError(errors.sentence(problem, path, "read")) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError) as problem:
+        raise Damaged(f"{path} is damaged ({problem}): remove it, or run the pipeline again.") from None
 
 
 def parse(path: pathlib.Path) -> schema.Report:
-    """The report in a file. Raises UserError if it has another form, or cannot be read."""
+    """The report in a file. Raises UserError if it cannot be read, Damaged if it has another form."""
     try:
         return schema.Report.model_validate_json(path.read_bytes())
     except OSError as problem:
-        raise UserError(f"{path} cannot be read: {problem.strerror}.") from None
+        raise UserError(errors.sentence(problem, path, "read")) from None
     except pydantic.ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(
+        raise Damaged(
             f"{path} is no report of this version ({where}: {first['msg']}): run the pipeline again."
         ) from None

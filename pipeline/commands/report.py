@@ -21,16 +21,18 @@ from pipeline.commands.common import tell, workdir_option, write
 def command(workdir: str, run_id: str | None, output: str | None, opened: bool, schema: bool) -> None:
     """Find the report of a run, or make it: one HTML file with everything about its evaluation."""
     from review import run_report
+    from review.report import build
 
     if schema:
         click.echo(json.dumps(run_report.schema.Report.model_json_schema(), indent=1))
         return
     place = Workdir(workdir)
-    path = run_report.find(place, place.find(run_id, evaluated=True, tell=tell))
-    if output:
-        target = files.absolute(output, "--output")
-        if target not in (path, path.with_suffix(target.suffix)):
-            write(target, (path.with_suffix(".json") if target.suffix == ".json" else path).read_bytes())
+    target = files.absolute(output, "--output") if output else None
+    name = build.REPORT if target and target.suffix == ".json" else build.PAGE
+    path = run_report.find(place, place.find(run_id, evaluated=True, tell=tell), name)
+    if target:
+        if target != path:
+            write(target, path.read_bytes())
         path = target
     click.echo(path, err=files.special(path))  # the page may go to standard output
     if opened and click.launch(str(path)):

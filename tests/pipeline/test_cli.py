@@ -321,6 +321,17 @@ def reviewed(tmp_path):
     return ["--workdir", tmp_path]
 
 
+@pytest.mark.parametrize("content", [b"", b"<!doctype html><p>cut", b'{"name": '])
+def test_a_damaged_report_is_made_anew(reviewed, tmp_path, content):
+    folder = pathlib.Path(alexnet("report", *reviewed).stdout.strip()).parent
+    for file in ("report.html", "report.json", "images.zip"):
+        (folder / file).write_bytes(content)
+    for output in ("copy.html", "copy.json"):
+        assert alexnet("report", *reviewed, "--output", tmp_path / output).returncode == 0
+    assert (tmp_path / "copy.html").read_text().rstrip().endswith("</html>")
+    assert json.loads((tmp_path / "copy.json").read_text())["run"]["id"] == folder.name
+
+
 def test_runs_tells_of_results_that_cannot_be_read(reviewed):
     """The newest by its name, and with nothing in it: a power cut."""
     work = Workdir(reviewed[1])
