@@ -5,13 +5,19 @@ Further keys are welcome, and what later versions added may be missing.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pydantic
+
+Interval = tuple[float, float]
+# That of a network which diverged is no finite number.
+Loss = Any
 
 
 class Form(pydantic.BaseModel):
     """A part of the results, in which other keys may be as well."""
 
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
 
 class Node(Form):
@@ -27,6 +33,40 @@ class ClassRow(Form):
     class_name: str
     count: int
     recall: float
+    recall_interval: Interval
+    precision: float | None
+    f1: float | None
+    baseline_recall: float | None
+    mostly_taken_for: str | None
+    mostly_taken_for_count: int
+    passed: bool
+
+
+class SliceRow(Form):
+    """A slice of the evaluation."""
+
+    values: list[str]
+    count: int
+    accuracy: float
+    accuracy_interval: Interval
+    loss: Loss
+    baseline_accuracy: float | None
+    too_small: bool
+
+
+class Slices(Form):
+    """The slices by some features."""
+
+    features: list[str]
+    rows: list[SliceRow]
+
+
+class WithoutLeaked(Form):
+    """The evaluation without the test examples that are in training or validation, too."""
+
+    leaked: int
+    count: int
+    accuracy: float | None
 
 
 class Gate(Form):
@@ -41,12 +81,27 @@ class Evaluation(Form):
 
     count: int
     accuracy: float
-    accuracy_interval: tuple[float, float]
-    classes: list[ClassRow]
+    accuracy_interval: Interval
+    loss: Loss
+    top_3_accuracy: float
+    baseline_accuracy: float | None
+    confusion_matrix: list[list[int]]
+    classes: list[ClassRow] = pydantic.Field(min_length=1)
     class_names: list[str]
+    slices: list[Slices] | None = None
+    without_leaked: WithoutLeaked | None = None
     gates: list[Gate]
     blessed: bool
     path: str
+
+
+class Trial(Form):
+    """A trial of the search."""
+
+    trial: int
+    accuracy: float
+    epochs: int | None
+    values: dict[str, Any]
 
 
 class Pushed(Form):
@@ -79,7 +134,7 @@ class Results(Form):
     data: dict | None = None
     serving_check: dict | None = None
     history: dict | None = None
-    tuning: list[dict] | None = None
+    tuning: list[Trial] | None = None
     recipe: dict | None = None
     lineage: list[Artifact] | None = None
     model: str | None = None

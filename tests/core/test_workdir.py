@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from run_data import ended, evaluated
+from run_data import class_row, ended, evaluated
 
 from core.errors import UserError
 from core.workdir import Unreadable, Workdir
@@ -138,6 +138,18 @@ DAMAGE = {
     "number": (change(name=5), "has another form (name:"),
     "nodes": (change(nodes=[]), "has another form (nodes:"),
     "evaluation": (change(evaluation={"accuracy": 1}), "has another form (evaluation.count: field required)"),
+    "no class": (change(evaluation=evaluated(classes=[])), "has another form (evaluation.classes: list should have"),
+    "NaN": (
+        change(evaluation=evaluated(classes=[class_row(recall=float("nan"))])),
+        "has another form (evaluation.classes.0.recall: input should be a finite number)",
+    ),
+    "class": (
+        change(evaluation=evaluated(classes=[{"class_name": "cat", "count": 1, "recall": 1}])),
+        "has another form (evaluation.classes.0.recall_interval: field required)",
+    ),
+    "infinite": (change(seconds=float("inf")), "has another form (seconds: input should be a finite number)"),
+    "slices": (change(evaluation=evaluated(slices=[{"features": []}])), "has another form (evaluation.slices.0.rows"),
+    "search": (change(tuning=[{"trial": 1}]), "has another form (tuning.0.accuracy: field required)"),
     "pushed": (change(pushed="serving/1"), "has another form (pushed:"),
     "folder": (as_folder, "cannot be read (Is a directory)"),
 }
@@ -160,6 +172,11 @@ def test_results_that_cannot_be_read_spoil_no_others(tmp_path, damage):
     ):
         workdir.find("20260103")
     assert workdir.next_number() == 4
+
+
+def test_results_of_a_network_that_diverged_can_be_read(tmp_path):
+    put(Workdir(tmp_path), "20260101-000000", evaluation=evaluated(loss=float("nan")))
+    assert Workdir(tmp_path).find(evaluated=True)["run"] == "20260101-000000"
 
 
 def test_results_that_may_not_be_read_are_told_apart_from_none(tmp_path, monkeypatch):

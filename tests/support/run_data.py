@@ -170,14 +170,35 @@ def ended(run_id, **fields):
     }
 
 
+def class_row(**fields):
+    """A class of an evaluation in the results, as small as it may be."""
+    return {
+        "class_name": "cat",
+        "count": 100,
+        "recall": 0.5,
+        "recall_interval": [0.4, 0.6],
+        "precision": None,
+        "f1": None,
+        "baseline_recall": None,
+        "mostly_taken_for": None,
+        "mostly_taken_for_count": 0,
+        "passed": True,
+        **fields,
+    }
+
+
 def evaluated(accuracy=0.5, **fields):
     """An evaluation in the results, as small as it may be."""
     return {
         "count": 100,
         "accuracy": accuracy,
         "accuracy_interval": list(statistics.wilson(accuracy, 100)),
-        "classes": [],
-        "class_names": [],
+        "loss": 0.5,
+        "top_3_accuracy": 1.0,
+        "baseline_accuracy": None,
+        "confusion_matrix": [[50, 50], [0, 0]],
+        "classes": [class_row(recall=accuracy)],
+        "class_names": ["cat", "dog"],
         "gates": [],
         "blessed": True,
         "path": "artifacts/pets/Evaluator/evaluation/1",
