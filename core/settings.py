@@ -34,6 +34,16 @@ class Group(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    @pydantic.field_validator("*", mode="wrap")
+    @classmethod
+    def _is_no_truth_for_a_number(cls, value: typing.Any, handler: typing.Any) -> typing.Any:
+        """Refuses true and false where a number is wanted: pydantic takes them for 1 and 0."""
+        made = handler(value)
+        pairs = [(value, made), *(zip(value, made, strict=False) if isinstance(value, list | tuple) else ())]
+        if any(isinstance(given, bool) and not isinstance(taken, bool) for given, taken in pairs):
+            raise ValueError("input should be a number")
+        return made
+
 
 class Data(Group):
     """Where the examples come from (ImageExampleGen) and how they are split."""
