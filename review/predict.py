@@ -124,11 +124,11 @@ def read(path: str) -> Picture | Unreadable:
     except OSError as problem:
         return Unreadable(path, f"{path} cannot be read: {problem.strerror}.")
     try:
-        images.prepare(data)  # before TensorFlow is loaded for what is no image at all
+        prepared = images.prepare(data)  # before TensorFlow is loaded for what is no image at all
         with quiet(), without_keras():
             from trainer.images import see
 
-            seen = see(data, images.WHITE)
+            seen = see(data, images.WHITE, prepared)
     except images.BadImage as problem:
         return Unreadable(path, f"{path} is no image that can be read: {problem}.")
     return Picture(path, seen.encoded, PIL.Image.fromarray(seen.pixels))

@@ -10,6 +10,7 @@ import dataclasses
 import re
 
 import numpy as np
+import PIL.Image
 import tensorflow as tf
 
 from core import images
@@ -34,13 +35,18 @@ class Seen:
     transparent: bool = False
 
 
-def see(data: bytes, background: Colour) -> Seen:
-    """What the network will see of an image file of any format; `background` as for `decode`.
+def see(data: bytes, background: Colour, prepared: tuple[bytes, PIL.Image.Image] | None = None) -> Seen:
+    """What the network will see of an image file of any format.
+
+    Args:
+        data: the file's bytes.
+        background: as for `decode`.
+        prepared: what `core.images.prepare` made of it, if that has been asked.
 
     Raises:
         core.images.BadImage: truncated, corrupt, or not an image.
     """
-    encoded, image = images.prepare(data)
+    encoded, image = prepared or images.prepare(data)
     try:
         if encoded is not data and data.startswith(PNG):  # Pillow has changed it, and looks at no checksum
             open_rgb(data)
