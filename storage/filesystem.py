@@ -1,4 +1,4 @@
-"""`s3://` for `tfx.dsl.io.fileio`: importing this module lets TFX's components read and write it as they do `gs://`."""
+"""Object stores for `tfx.dsl.io.fileio`: importing this module lets TFX's components read and write in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from tfx.dsl.io import filesystem, filesystem_registry
 
-from . import object_store
+from . import object_store, schemes
 
 
 class _Writer(io.BufferedRandom):
@@ -33,19 +33,9 @@ class _Writer(io.BufferedRandom):
         try:
             if self.wanted:
                 self.seek(0)
-                object_store.upload_file(_Kept(self), self._uri)
+                object_store.write(self, self._uri)
         finally:
             super().close()
-
-
-class _Kept:
-    """Lets boto3 read a file, and not close it."""
-
-    def __init__(self, file: _Writer) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
-
-    def close(self) -> None:
-        pass
 
 
 class _TextWriter(io.TextIOWrapper):
@@ -58,10 +48,10 @@ class _TextWriter(io.TextIOWrapper):
         super().__exit__(kind, *others)
 
 
-class S3Filesystem(filesystem.Filesystem):
-    """`s3://` for `tfx.dsl.io.fileio`. As with all object stores, folders exist only through what is in them."""
+class ObjectFilesystem(filesystem.Filesystem):
+    """Object stores for `tfx.dsl.io.fileio`. Folders exist only through what is in them."""
 
-    SUPPORTED_SCHEMES = [object_store.SCHEME]
+    SUPPORTED_SCHEMES = list(schemes.SCHEMES)
 
     @staticmethod
     def open(name: str, mode: str = "r") -> Any:
@@ -72,10 +62,8 @@ class S3Filesystem(filesystem.Filesystem):
             raise object_store.ObjectStoreError(
                 f"{name} cannot be opened with {mode!r}: objects are read or written whole."
             )
-        bucket, key = object_store.split(name)
         file = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
-        with object_store.explained(name):
-            object_store.client().download_fileobj(bucket, key, file)
+        object_store.fetch(name, file)
         file.seek(0)
         return file if "b" in mode else io.TextIOWrapper(file, encoding="utf-8")
 
@@ -83,13 +71,11 @@ class S3Filesystem(filesystem.Filesystem):
     def copy(src: str, dst: str, overwrite: bool = False) -> None:
         if not overwrite and object_store.head(dst):
             raise object_store.ObjectStoreError(f"{dst} already exists.")
-        bucket, key = object_store.split(src)
-        with object_store.explained(src):
-            object_store.client().copy({"Bucket": bucket, "Key": key}, *object_store.split(dst))
+        object_store.copy(src, dst)
 
     @staticmethod
     def exists(path: str) -> bool:
-        return S3Filesystem.isdir(path) or object_store.head(path) is not None
+        return ObjectFilesystem.isdir(path) or object_store.head(path) is not None
 
     @staticmethod
     def glob(pattern: str) -> list[str]:
@@ -97,8 +83,8 @@ class S3Filesystem(filesystem.Filesystem):
         parts = key.split("/")
         fixed = next((place for place, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
         if fixed == len(parts):
-            return [pattern] if S3Filesystem.exists(pattern) else []
-        base = "/".join([f"{object_store.SCHEME}{bucket}", *parts[:fixed]])
+            return [pattern] if ObjectFilesystem.exists(pattern) else []
+        base = "/".join([f"{pattern.partition('://')[0]}://{bucket}", *parts[:fixed]])
         rest = parts[fixed:]
         found = set()
         for one in object_store.listed(base):
@@ -109,7 +95,7 @@ class S3Filesystem(filesystem.Filesystem):
 
     @staticmethod
     def isdir(path: str) -> bool:
-        return any(page.get("KeyCount") for page in object_store.pages(path, PaginationConfig={"MaxItems": 1}))
+        return object_store.is_folder(path)
 
     @staticmethod
     def listdir(path: str) -> list[str]:
@@ -138,17 +124,17 @@ class S3Filesystem(filesystem.Filesystem):
         objects = object_store.find(src)
         if not objects:
             raise filesystem.NotFoundError(f"{src} does not exist.")
-        if not overwrite and S3Filesystem.exists(dst):
+        if not overwrite and ObjectFilesystem.exists(dst):
             raise object_store.ObjectStoreError(f"{dst} already exists.")
         source, target = src.rstrip("/"), dst.rstrip("/")
         for one in objects:
-            S3Filesystem.copy(one.uri, target + one.uri.removeprefix(source), overwrite=True)
+            ObjectFilesystem.copy(one.uri, target + one.uri.removeprefix(source), overwrite=True)
         for one in objects:
             object_store.remove(one.uri)
 
     @staticmethod
     def rmtree(path: str) -> None:
-        if not S3Filesystem.isdir(path):
+        if not ObjectFilesystem.isdir(path):
             raise filesystem.NotFoundError(f"{path} does not exist.")
         object_store.remove_below(path)
 
@@ -157,9 +143,8 @@ class S3Filesystem(filesystem.Filesystem):
         """Size and time; of a folder nothing but that it exists."""
         head = object_store.head(path)
         if head:
-            modified = head["LastModified"].timestamp()
-            return os.stat_result((0o100644, 0, 0, 1, 0, 0, head["ContentLength"], modified, modified, modified))
-        if S3Filesystem.isdir(path):
+            return os.stat_result((0o100644, 0, 0, 1, 0, 0, head.size, *(3 * [head.modified])))
+        if ObjectFilesystem.isdir(path):
             return os.stat_result((0o040755, 0, 0, 1, 0, 0, 0, 0, 0, 0))
         raise filesystem.NotFoundError(f"{path} does not exist.")
 
@@ -172,10 +157,11 @@ class S3Filesystem(filesystem.Filesystem):
         if topdown and (folders or files):
             yield top, folders, files
         for name in folders:
-            yield from S3Filesystem.walk(f"{top.rstrip('/')}/{name}", topdown)
+            yield from ObjectFilesystem.walk(f"{top.rstrip('/')}/{name}", topdown)
         if not topdown and (folders or files):
             yield top, folders, files
 
 
-# Lower numbers go first; TensorFlow's own file system claims s3:// with 10, but cannot open it.
-filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(S3Filesystem, priority=0)
+# Lower numbers go first. TensorFlow's own file system claims all schemes with 10, but of these it opens gs:// alone,
+# with credentials, retries and errors of its own.
+filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(ObjectFilesystem, priority=0)

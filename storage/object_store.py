@@ -1,30 +1,36 @@
-"""Object stores with S3's API (AWS, MinIO, Ceph and others): listing, copying, and writing what is not there yet.
+"""Object stores: listing, copying, and writing what is not there yet. What there are is in `storage.schemes`.
 
-Credentials, endpoint and region come from where all AWS tools take them: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
-AWS_ENDPOINT_URL, AWS_REGION and so on, ~/.aws, or the service account.
+Of names obstore takes all but those with empty parts, `.`, `..` and control characters.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
-import functools
 import os
 import pathlib
+import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from tfx.dsl.io import filesystem
 
-SCHEME = "s3://"
-CONNECT_SECONDS, READ_SECONDS = 10, 60
-ATTEMPTS = 4
+from .stores import ATTEMPTS, ObjectStoreError, UnreachableError, explained, split, store
+
+if TYPE_CHECKING:
+    from obstore import Bytes, GetOptions, ObjectMeta
+
+T = TypeVar("T")
 THREADS = 16
-
-
-class ObjectStoreError(OSError):
-    """What the user can mend, in one sentence."""
+PATIENCE = 30  # seconds after which what does not answer is not asked again
+WRITERS, ROUNDS = 8, 6  # of the trial of conditional writes
+PART = 8 << 20  # bytes of an upload's parts, of which a store takes 10,000: an object has at most 80 GB
+AT_ONCE = 4  # parts of one object
+RANGE = 32 << 20  # bytes of a large object that one thread fetches
+BLOCK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,113 +51,80 @@ class Object:
     modified: float
 
 
-def is_uri(path: object) -> bool:
-    """Whether a path names something in an object store."""
-    return str(path).startswith(SCHEME)
-
-
-def split(uri: str) -> tuple[str, str]:
-    """Bucket and key ("" for the bucket itself). Raises ObjectStoreError."""
-    bucket, _, key = uri.removeprefix(SCHEME).partition("/")
-    if not is_uri(uri) or not bucket:
-        raise ObjectStoreError(f"{uri} names no bucket: write s3://BUCKET/FOLDER.")
-    return bucket, key
-
-
-def _prefix(uri: str) -> tuple[str, str]:
-    """Bucket, and what the keys in a folder begin with."""
-    bucket, key = split(uri)
-    return bucket, f"{key.rstrip('/')}/" if key else ""
-
-
-@functools.cache
-def client() -> Any:
-    """The one boto3 client of this process."""
-    import boto3
-    from botocore.config import Config
-
-    return boto3.Session().client(
-        "s3",
-        config=Config(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            max_pool_connections=THREADS,
-            # As KFP's launcher does, because other stores than Amazon's may refuse the newer checksums.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
-    )
-
-
-@contextlib.contextmanager
-def explained(uri: str) -> Iterator[None]:
-    """Turns what boto3 raises while it works on `uri` into an ObjectStoreError, or a NotFoundError of TFX."""
-    from botocore import exceptions
-    from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
-
-    try:
-        yield
-    except S3DownloadFailedError:  # the ETag is not the one that was listed
-        raise ObjectStoreError(f"{uri} was changed while it was read: start again.") from None
-    except exceptions.ClientError as problem:
-        raise _refused(uri, problem) from None
-    except (
-        exceptions.NoCredentialsError,
-        exceptions.PartialCredentialsError,
-        exceptions.CredentialRetrievalError,
-    ) as problem:
-        raise ObjectStoreError(
-            f"There are no credentials for {uri} ({_plain(problem)}): set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
-        ) from None
-    except (exceptions.ConnectionError, exceptions.HTTPClientError, RetriesExceededError) as problem:
-        raise ObjectStoreError(
-            f"The object store of {uri} cannot be reached: {_plain(problem)}. Check the network and AWS_ENDPOINT_URL."
-        ) from None
-    except (exceptions.BotoCoreError, ValueError) as problem:
-        raise ObjectStoreError(f"{uri} cannot be used: {_plain(problem)}.") from None
-
-
-def _refused(uri: str, problem: Any) -> OSError:
-    """What to say of an error that the store answered."""
-    code = problem.response.get("Error", {}).get("Code", "")
-    status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    said = problem.response.get("Error", {}).get("Message") or code
-    if code == "NoSuchBucket":
-        return ObjectStoreError(f"{uri}: there is no bucket {split(uri)[0]} at {client().meta.endpoint_url}.")
-    if code in ("NoSuchKey", "404") or status == 404:
-        return filesystem.NotFoundError(f"{uri} does not exist.")
-    if status in (401, 403):
-        return ObjectStoreError(
-            f"The object store refused {problem.operation_name} on {uri} with these credentials: {said.rstrip('.')}. "
-            "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they may do."
-        )
-    if status == 501:
-        return ObjectStoreError(f"The object store lacks what {problem.operation_name} on {uri} needs: {said}")
-    return ObjectStoreError(f"The object store failed {problem.operation_name} on {uri}: {code}, {said}")
-
-
-def _plain(problem: Exception) -> str:
-    return " ".join(str(problem).split()).rstrip(".")
+def _object(uri: str, name: str, found: ObjectMeta) -> Object:
+    etag = (found["e_tag"] or "").strip('"')  # Azure quotes it now and then
+    return Object(uri, name, found["size"], f'"{etag}"', found["last_modified"].timestamp())
 
 
 def find(uri: str) -> list[Object]:
     """The object that `uri` names, or all objects below it as a folder, sorted; empty if there is neither.
 
+    Without the empty objects that some tools make in the place of a folder.
+
     Raises:
         ObjectStoreError: no such bucket, refused, or unreachable.
     """
-    found = list(listed(uri))
-    if not found and split(uri)[1] and not uri.endswith("/") and (about := head(uri)):
-        name = uri.rsplit("/", 1)[1]
-        modified = about["LastModified"].timestamp()
-        found = [Object(uri, name, about["ContentLength"], about["ETag"], modified)]
-    return found
+    found = sorted(listed(uri), key=lambda one: one.name)
+    if not found and split(uri)[1] and not uri.endswith("/") and (single := head(uri)):
+        return [single]
+    folders = {name[:at] for name in (one.name for one in found) for at, mark in enumerate(name) if mark == "/"}
+    return [one for one in found if one.size or one.name not in folders]
+
+
+def listed(uri: str) -> Iterator[Object]:
+    """All objects below a folder."""
+    import obstore
+
+    bucket, key = _place(uri)
+    start = f"{key}/" if key else ""
+    root = uri.partition("://")[0]
+    with explained(uri, "list"):
+        for page in obstore.list(store(uri), key, chunk_size=1000):
+            for one in page:
+                if one["path"] != key:  # what stands for the folder itself
+                    yield _object(f"{root}://{bucket}/{one['path']}", one["path"].removeprefix(start), one)
+
+
+def children(uri: str) -> tuple[list[str], list[str]]:
+    """The names of the folders and of the objects in a folder."""
+    import obstore
+
+    _, key = _place(uri)
+    with explained(uri, "list"):
+        found = obstore.list_with_delimiter(store(uri), key)
+    folders = {path.rpartition("/")[2] for path in found["common_prefixes"]}
+    files = {one["path"].rpartition("/")[2] for one in found["objects"] if one["path"] != key}
+    return sorted(folders), sorted(files)
+
+
+def is_folder(uri: str) -> bool:
+    """Whether there is anything below a folder, be it what stands for it."""
+    import obstore
+
+    with explained(uri, "list"):
+        return next(iter(obstore.list(store(uri), _place(uri)[1], chunk_size=1)), None) is not None
+
+
+def head(uri: str) -> Object | None:
+    """What `uri` itself names, if it is an object."""
+    import obstore
+
+    _, key = _place(uri)
+    try:
+        with explained(uri, "read"):
+            return _object(uri, key.rpartition("/")[2], obstore.head(store(uri), key)) if key else None
+    except filesystem.NotFoundError:
+        return None
+
+
+def _place(uri: str) -> tuple[str, str]:
+    """Bucket, and key without the slash at its end."""
+    bucket, key = split(uri)
+    return bucket, key.rstrip("/")
 
 
 def download(objects: Iterable[Object], folder: pathlib.Path, progress: Callable[[int], None] | None = None) -> None:
-    """Copies objects into a folder, many at a time.
+    """Copies objects into a folder, many at a time, large ones in ranges.
 
     Args:
         objects: as `find` gives them; their names become paths below `folder`.
@@ -161,22 +134,48 @@ def download(objects: Iterable[Object], folder: pathlib.Path, progress: Callable
     Raises:
         ObjectStoreError: also for a name that is no path below the folder, before anything is copied.
     """
-    from s3transfer.manager import TransferConfig, TransferManager
-
-    wanted = [(one, place) for one in objects if (place := _place(one, folder))]
-    if not wanted:
-        return
-    with explained(wanted[0][0].uri):
-        manager = TransferManager(client(), TransferConfig(max_request_concurrency=THREADS))
-    with manager:
+    wanted = [(one, _below(folder, one)) for one in objects]
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool, contextlib.ExitStack() as undone:
+        undone.callback(pool.shutdown, wait=False, cancel_futures=True)
         futures = []
         for one, place in wanted:
             with _written(one, place):
                 place.parent.mkdir(parents=True, exist_ok=True)
-            futures.append(manager.download(*split(one.uri), str(place), subscribers=[_subscriber(one, progress)]))
-        for (one, place), future in zip(wanted, futures, strict=True):
-            with explained(one.uri), _written(one, place):
-                future.result()
+                place.touch()
+            for start in range(0, one.size, RANGE):
+                futures.append(pool.submit(_fetch, one, place, start, min(start + RANGE, one.size), progress))
+        for future in concurrent.futures.as_completed(futures):
+            future.result()
+
+
+def _fetch(one: Object, place: pathlib.Path, start: int, end: int, progress: Callable[[int], None] | None) -> None:
+    """Copies the bytes from `start` to before `end` to where they belong in the file `place`."""
+    with _written(one, place):
+        file = open(place, "r+b")  # noqa: SIM115
+    with file:
+        file.seek(start)
+        for block in _blocks(one.uri, one.etag, start, end):
+            with _written(one, place):
+                file.write(block)
+            if progress:
+                progress(len(block))
+        with _written(one, place):
+            file.flush()
+        if file.tell() != end:
+            raise ObjectStoreError(f"{one.uri} was changed while it was read: start again.")
+
+
+def _blocks(uri: str, etag: str = "", start: int = 0, end: int | None = None) -> Iterator[Bytes]:
+    """What an object has from `start` to before `end`, as long as it is the one with `etag`."""
+    import obstore
+
+    options: GetOptions = {}
+    if etag.strip('"'):
+        options["if_match"] = etag
+    if end is not None:
+        options["range"] = (start, end)
+    with explained(uri, "read"):
+        yield from obstore.get(store(uri), _place(uri)[1], options=options).stream(min_chunk_size=BLOCK)
 
 
 @contextlib.contextmanager
@@ -187,115 +186,123 @@ def _written(one: Object, place: pathlib.Path) -> Iterator[None]:
         raise ObjectStoreError(f"{one.uri} cannot be written to {place}: {problem.strerror or problem}.") from None
 
 
-def _place(one: Object, folder: pathlib.Path) -> pathlib.Path | None:
-    """Where an object goes; None for the empty objects that some tools make in the place of a folder."""
-    if one.name.endswith("/") and not one.size:
-        return None
+def _below(folder: pathlib.Path, one: Object) -> pathlib.Path:
+    """Where an object goes."""
     parts = one.name.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise ObjectStoreError(f"{one.uri!r} cannot be a file, because of its name: rename or remove it.")
     return folder.joinpath(*parts)
 
 
-def _subscriber(one: Object, progress: Callable[[int], None] | None) -> Any:
-    from s3transfer.subscribers import BaseSubscriber
-
-    class Subscriber(BaseSubscriber):
-        def on_queued(self, future: Any, **others: object) -> None:  # saves a request for each object
-            future.meta.provide_transfer_size(one.size)
-            future.meta.provide_object_etag(one.etag)
-
-        def on_progress(self, future: Any, bytes_transferred: int, **others: object) -> None:
-            if progress:
-                progress(bytes_transferred)
-
-    return Subscriber()
-
-
 def upload(file: str | os.PathLike, uri: str) -> None:
     """Copies a local file. Raises ObjectStoreError."""
     with open(file, "rb") as opened:
-        upload_file(opened, uri)
+        write(opened, uri)
+
+
+def write(content: IO[bytes] | bytes, uri: str) -> None:
+    """Writes an object, in parts if it is large. Raises ObjectStoreError; then there is no part of it."""
+    import obstore
+
+    with explained(uri, "write"):
+        obstore.put(store(uri), _place(uri)[1], content, chunk_size=PART, max_concurrency=AT_ONCE)
 
 
 def create(uri: str, body: bytes) -> bool:
-    """Writes a small object unless there is one of that name; says whether it did, among any number of writers."""
-    from botocore.exceptions import ClientError
+    """Writes a small object unless there is one of that name; says whether it did, among any number of writers.
 
-    bucket, key = split(uri)
-    with explained(uri):
-        for attempt in range(ATTEMPTS):
+    It says so of one at most, and of none where the answer to the one that did was lost. A store may lack this: see
+    `excludes`. Raises ObjectStoreError.
+    """
+    import obstore
+    from obstore.exceptions import AlreadyExistsError
+
+    def put() -> bool:
+        with explained(uri, "write"):
             try:
-                client().put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")
-            except ClientError as problem:
-                status = problem.response["ResponseMetadata"]["HTTPStatusCode"]
-                if status == 412:
+                obstore.put(store(uri), _place(uri)[1], body, mode="create")
+            except AlreadyExistsError:
+                return False
+        return True
+
+    return _until_answered(put)
+
+
+def _until_answered(ask: Callable[[], T]) -> T:
+    """Asks again where a connection broke, which obstore does not if it is not known what the first time did.
+
+    Not where it took long, because nothing answers.
+    """
+    began = time.monotonic()
+    for attempt in range(ATTEMPTS - 1):
+        try:
+            return ask()
+        except UnreachableError:
+            if time.monotonic() - began > PATIENCE:
+                raise
+        time.sleep(2**attempt / 10)
+    return ask()
+
+
+def excludes(folder: str) -> bool:
+    """Whether the store of a folder lets `create` win once; found out with objects that go again.
+
+    One after the other is not enough: SeaweedFS before 4.18, which KFP 2.15 and 2.16 bring, looks and then writes, so
+    that of eight writers at once two or more won in 39 of 60 rounds. Newer ones take a second for a round.
+    """
+    with concurrent.futures.ThreadPoolExecutor(WRITERS) as pool:
+        for _ in range(ROUNDS):
+            probe = f"{folder.rstrip('/')}/probe-{uuid.uuid4().hex}"
+            try:
+                won = sum(pool.map(lambda _, probe=probe: create(probe, b""), range(WRITERS)))
+                if won > 1 or create(probe, b""):  # 0: the answer to the one that won was lost
                     return False
-                # 409: somebody else is at it this moment, and how that ends is not known yet.
-                if status != 409 or attempt + 1 == ATTEMPTS:
-                    raise
-                time.sleep(2**attempt / 10)
-            else:
-                break
+            finally:
+                remove(probe)
     return True
 
 
-def upload_file(file: Any, uri: str) -> None:
-    from boto3.s3.transfer import TransferConfig
-
-    bucket, key = split(uri)
-    with explained(uri):
-        client().upload_fileobj(file, bucket, key, Config=TransferConfig(use_threads=False))
-
-
 def read(uri: str) -> bytes:
-    bucket, key = split(uri)
-    with explained(uri):
-        return client().get_object(Bucket=bucket, Key=key)["Body"].read()
+    """The content of an object. Raises ObjectStoreError, NotFoundError."""
+    return b"".join(_blocks(uri))
+
+
+def fetch(uri: str, file: IO[bytes]) -> None:
+    """Copies an object into an open file. Raises ObjectStoreError, NotFoundError."""
+    for block in _blocks(uri):
+        file.write(block)
+
+
+def copy(source: str, target: str) -> None:
+    """Copies an object, within its store if both are in one bucket. Raises ObjectStoreError, NotFoundError."""
+    import obstore
+
+    if store(source) is store(target):
+        with explained(source, "copy"):
+            obstore.copy(store(source), _place(source)[1], _place(target)[1])
+        return
+    with tempfile.TemporaryFile() as file:
+        fetch(source, file)
+        file.seek(0)
+        write(file, target)
 
 
 def remove(uri: str) -> None:
-    bucket, key = split(uri)
-    with explained(uri):
-        client().delete_object(Bucket=bucket, Key=key)
+    """Removes an object; that it is not there is no error. Raises ObjectStoreError."""
+    import obstore
+
+    def delete() -> None:
+        with contextlib.suppress(filesystem.NotFoundError), explained(uri, "remove"):
+            obstore.delete(store(uri), _place(uri)[1])
+
+    _until_answered(delete)
 
 
 def remove_below(folder: str) -> None:
-    for one in list(listed(folder)):
-        remove(one.uri)
-    remove(f"{folder.rstrip('/')}/")  # what some tools make in the place of a folder
-
-
-def head(uri: str) -> dict | None:
-    bucket, key = split(uri)
-    try:
-        with explained(uri):
-            return client().head_object(Bucket=bucket, Key=key) if key else None
-    except filesystem.NotFoundError:
-        return None
-
-
-def pages(uri: str, **options: object) -> Iterator[dict]:
-    """The pages of a listing of what is below a folder."""
-    bucket, prefix = _prefix(uri)
-    with explained(uri):
-        yield from client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **options)
-
-
-def listed(uri: str) -> Iterator[Object]:
-    bucket, prefix = _prefix(uri)
-    for page in pages(uri):
-        for one in page.get("Contents", ()):
-            if name := one["Key"].removeprefix(prefix):
-                where = f"{SCHEME}{bucket}/{one['Key']}"
-                yield Object(where, name, one["Size"], one["ETag"], one["LastModified"].timestamp())
-
-
-def children(uri: str) -> tuple[list[str], list[str]]:
-    """The names of the folders and of the objects in a folder."""
-    _, prefix = _prefix(uri)
-    folders, files = [], []
-    for page in pages(uri, Delimiter="/"):
-        folders += [name for one in page.get("CommonPrefixes", ()) if (name := one["Prefix"][len(prefix) : -1])]
-        files += [name for one in page.get("Contents", ()) if (name := one["Key"].removeprefix(prefix))]
-    return sorted(folders), sorted(files)
+    """Removes all objects below a folder. Raises ObjectStoreError."""
+    uris = {one.uri for one in listed(folder)}
+    files = {one.uri for one in find(f"{folder.rstrip('/')}/")}
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(remove, files))
+    for uri in sorted(uris - files, reverse=True):  # what stands for folders, where it must be empty when it goes
+        remove(uri)

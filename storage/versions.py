@@ -1,7 +1,7 @@
-"""Folders of numbered versions (`FOLDER/1767225600/`) on a volume or in an object store (`s3://`).
+"""Folders of numbered versions (`FOLDER/1767225600/`) on a volume or in an object store (`s3://`, `gs://`, `az://`).
 
 Each version is complete or not there for `versions`: the layout of TensorFlow Serving. What only object stores need
-is imported when the first `s3://` is met, so a project that has none can leave those modules out.
+is imported when the first URI of one is met, so a project that has none can leave all modules but `schemes` out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,10 @@ from types import ModuleType
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
-KEPT = 10  # versions that stay in a history
+from . import schemes
+
+INCOMING = ".incoming-"  # what the name of a version begins with while it is copied
+GOING = ".going-"  # and while it is removed
 
 
 def versions(folder: str) -> list[int]:
@@ -28,28 +32,59 @@ def versions(folder: str) -> list[int]:
         return store.versions(folder)
     if not fileio.isdir(folder):
         return []
-    names = (str(name).strip("/") for name in fileio.listdir(folder))
-    return sorted(int(name) for name in names if name.isdecimal())
+    names = [str(name).strip("/") for name in fileio.listdir(folder)]
+    numbers = [name for name in names if name.isdecimal() and name == str(int(name))]  # 007 is not found as 7
+    return sorted(int(name) for name in numbers if fileio.isdir(os.path.join(folder, name)))
 
 
-def record(source: str, folder: str, properties: Mapping[str, str | float] | None = None, kept: int = KEPT) -> None:
+def record(source: str, folder: str, properties: Mapping[str, str | float] | None = None) -> None:
     """Copies the folder `source` into a history as its newest version, unless the newest has the same files.
 
     Args:
         source: what to keep.
         folder: the history; made when needed.
         properties: of the artifact's type, such as split_names; they lie beside the version.
-        kept: versions that stay.
     """
     publish(source, folder, fingerprint(source), properties=properties)
-    store = _object_store(folder)
-    for number in versions(folder)[:-kept]:
-        if store:
-            store.remove(folder, number)
-            continue
-        fileio.rmtree(os.path.join(folder, str(number)))
-        if fileio.exists(beside := os.path.join(folder, f"{number}.json")):
+
+
+def remove(folder: str, number: int) -> None:
+    """Removes a version, which stops counting before anything of it is gone; if it is not there, nothing happens.
+
+    On a volume it is renamed first. Somebody who reads it meanwhile finds files missing. One that dies leaves what no
+    reader counts, and the next `remove` in that folder clears away.
+
+    Args:
+        folder: the history.
+        number: of the version.
+
+    Raises:
+        storage.object_store.ObjectStoreError: refused, unreachable.
+    """
+    if store := _object_store(folder):
+        store.remove(folder, number)
+        return
+    if not fileio.isdir(folder):
+        return
+    version, beside = os.path.join(folder, str(number)), os.path.join(folder, f"{number}.json")
+    with _alone(folder):
+        if fileio.exists(version):
+            fileio.rename(version, os.path.join(folder, f"{GOING}{uuid.uuid4().hex}"))
+        if fileio.exists(beside):
             fileio.remove(beside)
+        for name in map(str, fileio.listdir(folder)):
+            if name.startswith(GOING):
+                delete(os.path.join(folder, name.strip("/")))
+
+
+def delete(path: str) -> None:
+    """Removes a folder on a volume; of links, there and below, these alone: TensorFlow would empty their targets."""
+    if os.path.islink(path) or os.path.isfile(path):
+        os.remove(path)
+    elif os.path.isdir(path):
+        shutil.rmtree(path)
+    else:
+        fileio.rmtree(path)
 
 
 def publish(
@@ -79,7 +114,7 @@ def publish(
     if store := _object_store(folder):
         return store.publish(source, folder, digest, extra, properties)
     fileio.makedirs(folder)
-    incoming = os.path.join(folder, f".incoming-{uuid.uuid4().hex}")
+    incoming = os.path.join(folder, f"{INCOMING}{uuid.uuid4().hex}")
     with _alone(folder):
         existing = versions(folder)
         if existing and (known or fingerprint)(os.path.join(folder, str(existing[-1]))) == digest:
@@ -104,7 +139,7 @@ def publish(
 
 def _object_store(folder: str) -> ModuleType | None:
     """What does the same in an object store, if the folder is in one."""
-    if not folder.startswith("s3://"):
+    if not schemes.is_uri(folder):
         return None
     from . import object_versions
 
