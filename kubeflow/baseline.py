@@ -1,9 +1,9 @@
 """What stands in for TFX's resolvers, which open-source KFP does not execute: finding what earlier runs left.
 
 A history is a folder that outlives the runs, on a volume or in an object store, with numbered versions: see
-`storage.versions`, which this module alone of the layer needs. `Record` adds an artifact to a history, `Latest` makes
-an artifact of the newest version in one. A folder that a Pusher fills through `publish` is a history of models as it
-is.
+`storage.versions` and `storage.retention`, which this module alone of the layer needs. `Record` adds an artifact to a
+history, `Latest` makes an artifact of the newest version in one. A folder that a Pusher fills through `publish` is a
+history of models as it is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, component_spec
 from tfx.utils import io_utils
 
-from storage import versions
+from storage import retention, versions
 
 
 class LatestExecutor(base_executor.BaseExecutor):
@@ -63,6 +63,7 @@ class RecordExecutor(base_executor.BaseExecutor):
         artifact = artifact_utils.get_single_instance(found)
         properties = {name: getattr(artifact, name) for name in artifact.PROPERTIES or ()}
         versions.record(artifact.uri, exec_properties["history"], properties)
+        retention.tidy(exec_properties["history"], int(exec_properties["keep"]))
 
 
 @functools.cache
@@ -76,7 +77,10 @@ def _latest_spec(kind: type[types.Artifact], key: str) -> type[component_spec.Co
 
 @functools.cache
 def _record_spec(kind: type[types.Artifact]) -> type[component_spec.ComponentSpec]:
-    parameters = {"history": component_spec.ExecutionParameter(type=str)}
+    parameters = {
+        "history": component_spec.ExecutionParameter(type=str),
+        "keep": component_spec.ExecutionParameter(type=int),
+    }
     inputs = {"artifact": component_spec.ChannelParameter(type=kind)}
     return type(
         "RecordSpec", (component_spec.ComponentSpec,), {"PARAMETERS": parameters, "INPUTS": inputs, "OUTPUTS": {}}
@@ -104,15 +108,16 @@ class Latest(base_component.BaseComponent):
 
 
 class Record(base_component.BaseComponent):
-    """Adds an artifact to a history: complete or not at all, and not twice in a row."""
+    """Adds an artifact to a history: complete or not at all, and not twice in a row. Old ones go."""
 
     SPEC_CLASS = component_spec.ComponentSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(RecordExecutor)
 
-    def __init__(self, artifact: types.BaseChannel, history: str) -> None:
+    def __init__(self, artifact: types.BaseChannel, history: str, keep: int = 10) -> None:
         """Args:
         artifact: what to keep.
         history: the folder; made when needed.
+        keep: how many of the newest stay, see `storage.retention`; 0: all.
         """
         self.SPEC_CLASS = _record_spec(artifact.type)  # type: ignore[arg-type]  # likewise
-        super().__init__(self.SPEC_CLASS(artifact=artifact, history=history))
+        super().__init__(self.SPEC_CLASS(artifact=artifact, history=history, keep=keep))

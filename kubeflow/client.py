@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import pathlib
 import re
 import tempfile
@@ -16,7 +17,8 @@ from .connection import ClientError, Connection, Unreachable, clean
 from .outputs import Outputs
 from .package import Package
 from .schedules import Schedules, Version, first, named, reference, time_of
-from .session import PAGE, Missing
+from .session import PAGE, Missing, quote
+from .workflow import Trouble, troubles
 
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 
@@ -118,7 +120,15 @@ class Client(Schedules, Outputs):
         )
         return self._call(self._runs.run_service_create_run, body).run_id
 
-    def wait(self, run_id: str, tell: Callable[[Run, Node], None], interval: float = 10.0, patience: int = 30) -> Run:
+    def wait(
+        self,
+        run_id: str,
+        tell: Callable[[Run, Node], None],
+        interval: float = 10.0,
+        patience: int = 30,
+        warn: Callable[[Trouble], None] = lambda _: None,
+        remind: float = 600.0,
+    ) -> Run:
         """Follows a run to its end.
 
         Args:
@@ -126,12 +136,16 @@ class Client(Schedules, Outputs):
             tell: is called with the run and a node whenever the node's state has changed.
             interval: seconds between two looks.
             patience: how many looks in a row may fail because the server does not answer.
+            warn: is called with what keeps a node from starting, or made it fail.
+            remind: seconds after which it is called again with what still waits.
         """
         states: dict[str, str] = {}
+        warned: dict[tuple[str, bool, str], float] = {}
         failed = 0
         while True:
             try:
                 run, failed = self.find_run(run_id), 0
+                found = self.troubles(run)
             except Unreachable:
                 failed += 1
                 if failed > patience:
@@ -142,9 +156,32 @@ class Client(Schedules, Outputs):
                 if states.get(node.name, "waiting") != node.state:
                     states[node.name] = node.state
                     tell(run, node)
+            for trouble in found:
+                # Of a reason that counts, such as the nodes that do not fit, one is enough.
+                key = trouble.where, trouble.state == "failed", trouble.reason.split(":")[0]
+                now = time.monotonic()
+                if key not in warned or (trouble.state == "pending" and now - warned[key] >= remind):
+                    warned[key] = now
+                    warn(trouble)
             if run.ended:
                 return run
             time.sleep(interval)
+
+    def troubles(self, run: Run) -> list[Trouble]:
+        """Why nodes of a run do not start, or failed; empty if all is well, or the server does not tell.
+
+        The API of today has states alone. That of KFP v1, which all versions up to 2.17 still serve, has the
+        Workflow, with what Argo and Kubernetes say.
+        """
+        states = {node.state for node in run.nodes}
+        if run.state == "succeeded" or (not run.ended and "running" in states and "pending" not in states):
+            return []  # the answer is long, so it is not asked for in vain
+        status, body = self._open("GET", self.connection.host, f"/apis/v1beta1/runs/{quote(run.id)}")
+        try:
+            manifest = json.loads(body)["pipeline_runtime"]["workflow_manifest"] if status == 200 else "{}"
+            return troubles(json.loads(manifest))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return []
 
     def url(self, run_id: str) -> str:
         """Where people look at a run."""

@@ -8,6 +8,7 @@ containers start with `kubeflow.entrypoint`, which mends what KFP hands to TFX a
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -28,9 +29,16 @@ from tfx.types import artifact
 from tfx.utils import name_utils
 
 from .options import (
+    BEAM,
+    BEAM_KEY,
+    CREATED,
+    DUE,
     RUN_ID,
     RUN_NAME,
+    RUN_UUID,
     STATUS,
+    TOLD,
+    Beam,
     CompileError,
     ExitTask,
     Options,
@@ -45,8 +53,8 @@ from .options import (
 )
 
 __all__ = [
-    "RUN_ID", "RUN_NAME", "STATUS", "CompileError", "ExitTask", "Options", "Parameter", "Retry", "SecretEnv",
-    "SecretFiles", "Task", "Toleration", "Volume", "compile",
+    "CREATED", "DUE", "RUN_ID", "RUN_NAME", "RUN_UUID", "STATUS", "Beam", "CompileError", "ExitTask", "Options",
+    "Parameter", "Retry", "SecretEnv", "SecretFiles", "Task", "Toleration", "Volume", "compile",
 ]  # fmt: skip
 
 DAG = "tfx-dag"  # the sub-DAG that an exit task waits for
@@ -87,6 +95,8 @@ def compile(pipeline: tfx_pipeline.Pipeline, options: Options) -> str:
             _arguments(node, component, container)
             _container(container, task)
             platform[label] = _kubernetes(task, options)
+    for target, fact in options.told.items():
+        _tell(target, fact, spec)
     inputs = _runtime_parameters(nodes)
     for parameter in options.parameters:
         if parameter.name in inputs:
@@ -254,9 +264,15 @@ def _kubernetes(task: Task, options: Options) -> dict:
         ]
     if task.shared_memory:
         quantity(task.shared_memory)
-        found["enabledSharedMemory"] = {"volumeName": "shm", "size": task.shared_memory}
+        # KFP has enabledSharedMemory as well, which none of its drivers reads.
+        found["emptyDirMounts"] = [
+            {"volumeName": "shm", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": task.shared_memory}
+        ]
     if task.deadline:
         found["activeDeadlineSeconds"] = str(task.deadline)
+    if task.beam:
+        found["podMetadata"] = {"annotations": {BEAM_KEY: _json(dataclasses.asdict(task.beam))}}
+        found["fieldPathAsEnv"] = [{"name": BEAM, "fieldPath": f"metadata.annotations['{BEAM_KEY}']"}]
     if options.image_pull_policy:
         if options.image_pull_policy not in ("Always", "IfNotPresent", "Never"):
             raise CompileError(f"{options.image_pull_policy!r} is no image pull policy of Kubernetes.")
@@ -332,6 +348,20 @@ def _reach(parameter: Parameter, spec: dict) -> dict:
         arguments[at] = _json(json.loads(arguments[at]) | {inner: targets})
         arguments[arguments.index(SPEC) + 1] = _json(component["inputDefinitions"])
     return definition
+
+
+def _tell(target: str, fact: str, spec: dict) -> None:
+    """Puts in the place of a property what KFP replaces in each run."""
+    name, _, key = target.partition(".")
+    task = spec["root"]["dag"]["tasks"].get(name)
+    value = (
+        task["inputs"].get("parameters", {}).get(key, {}).get("runtimeValue", {}).get("constant") if task else None
+    )
+    if fact not in TOLD or not isinstance(value, str):
+        raise CompileError(
+            f"{target} cannot be told {fact}: it is no property that is text, or KFP does not know it."
+        )
+    task["inputs"]["parameters"][key]["runtimeValue"]["constant"] = fact
 
 
 def _value(constant: Any, path: list[str], target: str) -> object:

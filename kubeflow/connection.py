@@ -15,6 +15,7 @@ UI = "KF_PIPELINES_UI_ENDPOINT"
 TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"
 TOKEN = "KFP_EXISTING_TOKEN"  # as kfp's own command line
 NAMESPACE = "KFP_NAMESPACE"
+POD_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 POD_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"
 INSTALLED_IN = "kubeflow"
 
@@ -58,12 +59,13 @@ def connect(
     ca_file: str | None = None,
     verify: bool = True,
     environ: Mapping[str, str] = os.environ,
+    context: str | None = None,
 ) -> Connection:
     """Finds the server: as told, else by environment variables, else from within the cluster, else by kubeconfig.
 
     A token comes from `token_file`, the file that KF_PIPELINES_SA_TOKEN_PATH names, the variable KFP_EXISTING_TOKEN,
     or, if no server is named, the one that a pod gets for Kubeflow Pipelines. It is never an argument: others could
-    see it.
+    see it. `context` is of the kubeconfig, its current one if not given.
 
     Raises:
         ClientError: no server is named, or a file is not there.
@@ -79,11 +81,11 @@ def connect(
     settings: Mapping[str, object] = {}
     if host:
         host = _url(host)
-    elif environ.get("KUBERNETES_SERVICE_HOST"):
+    elif environ.get("KUBERNETES_SERVICE_HOST") and not context:
         host = f"http://ml-pipeline.{INSTALLED_IN}.svc.cluster.local:8888"
         ui = ui or environ.get(UI) or f"http://ml-pipeline-ui.{INSTALLED_IN}.svc.cluster.local"
     else:
-        cluster, settings = _kubeconfig(environ)
+        cluster, settings = _kubeconfig(environ, context)
         service = f"{cluster}/api/v1/namespaces/{INSTALLED_IN}/services/"
         host, ui = f"{service}ml-pipeline:http/proxy", ui or environ.get(UI) or f"{service}ml-pipeline-ui:http/proxy"
     return Connection(host, _url(ui or environ.get(UI) or host), namespace, token, ca_file, verify, settings)
@@ -111,8 +113,8 @@ def _token(path: str | None, given: str | None, named: bool) -> Callable[[], str
     return read
 
 
-def _kubeconfig(environ: Mapping[str, str]) -> tuple[str, Mapping[str, object]]:
-    """The API server of Kubernetes, and how to log in, of the current context."""
+def _kubeconfig(environ: Mapping[str, str], context: str | None) -> tuple[str, Mapping[str, object]]:
+    """The API server of Kubernetes, and how to log in, of a context."""
     missing = f"No server is named: give --host, set {HOST}, or have a kubeconfig for the cluster."
     files = environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
     if not any(os.path.isfile(file) for file in files.split(os.pathsep)):  # the import below takes seconds
@@ -122,9 +124,11 @@ def _kubeconfig(environ: Mapping[str, str]) -> tuple[str, Mapping[str, object]]:
 
     found = kubernetes.client.Configuration()
     try:
-        kubernetes.config.load_kube_config(config_file=files, client_configuration=found)
+        kubernetes.config.load_kube_config(config_file=files, context=context, client_configuration=found)
     except Exception:  # it raises many kinds
-        raise ClientError(missing) from None
+        raise ClientError(
+            f"The kubeconfig {files} has no context {clean(context)}, or cannot be read." if context else missing
+        ) from None
     names = [
         "api_key",
         "api_key_prefix",
@@ -147,6 +151,19 @@ def _url(text: str) -> str:
     if not parts.hostname or parts.username or parts.query or parts.fragment:
         raise ClientError("The host must be an address such as https://kubeflow.example.org/pipeline, with no more.")
     return text.rstrip("/")
+
+
+def no_answer(reason: object) -> str:
+    """Why urllib3 got no answer, for a sentence."""
+    import urllib3
+
+    if isinstance(reason, urllib3.exceptions.NameResolutionError):
+        return "there is no such name"
+    if "refused" in str(reason):
+        return "nothing listens there"
+    if isinstance(reason, urllib3.exceptions.TimeoutError):
+        return "it does not answer in time"
+    return "the connection broke"
 
 
 def clean(text: object, most: int = 300) -> str:

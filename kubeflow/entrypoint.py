@@ -8,12 +8,18 @@ it back. This one translates in both directions and lets TFX do the rest.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
 import os
 import re
+import shutil
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from .options import BEAM, TOLD
 
 # The launcher stages at fixed absolute paths; where a test has no root to write to, this puts them elsewhere.
 ROOT = "KUBEFLOW_STAGING_ROOT"
@@ -27,7 +33,13 @@ def main(argv: list[str]) -> None:
     arguments, others = parse(argv)
     spec = json.loads(arguments.json_serialized_inputs_spec_args or "{}")
     executor_input = json.loads(arguments.json_serialized_invocation_args)
+    with _beam(executor_input) as (folder, options), staged_in(folder, executor_input):
+        _run(arguments, [*others, *options], spec, executor_input)
+
+
+def _run(arguments: argparse.Namespace, others: list[str], spec: dict, executor_input: dict) -> None:
     translate_input(executor_input, spec)
+    forget_placeholders(executor_input)
     apply_parameters(executor_input, json.loads(arguments.parameter_targets))
 
     from tfx.orchestration.kubeflow.v2 import compiler_utils
@@ -52,8 +64,81 @@ def main(argv: list[str]) -> None:
         json.dump(output, file)
 
 
+@contextlib.contextmanager
+def _beam(executor_input: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """What `kubeflow.options.Beam` says: a folder that Beam's workers see, too, or ""; and Beam's options."""
+    given = os.environ.get(BEAM)
+    if given is None:
+        yield "", []
+        return
+    if not given:
+        sys.exit(
+            "This version of Kubeflow Pipelines does not give single tasks their annotations, and Beam's options are "
+            "in one: update it to 2.14, or compile without them."
+        )
+    beam = json.loads(given)
+    module, _, name = beam["hook"].partition(":")
+    outputs = executor_input["outputs"].get("artifacts", {})
+    uri = min((one["uri"] for value in outputs.values() for one in value["artifacts"]), default="")
+    with getattr(importlib.import_module(module), name)(os.path.dirname(uri), beam["told"]) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def staged_in(folder: str, executor_input: dict) -> Iterator[None]:
+    """While it lasts, what the launcher stages lies in `folder`, if it is not "", with temporary files beside it.
+
+    Inputs are copied there. Outputs and the output file are copied to where the launcher looks for them, at the end.
+    """
+    if not folder:
+        yield
+        return
+    inputs = executor_input.get("inputs", {}).get("artifacts", {})
+    root, environment = _root(), dict(os.environ)
+    for value in inputs.values():
+        for one in value.get("artifacts", []):
+            path = local_path(one)
+            if path != one["uri"] and os.path.exists(path):
+                copied = os.path.join(folder, os.path.relpath(path, root))
+                _copy(path, copied)
+                if one.get("customPath"):
+                    one["customPath"] = copied
+    outputs = executor_input["outputs"]
+    launchers = outputs["outputFile"]
+    outputs["outputFile"] = os.path.join(folder, "output", os.path.basename(launchers))
+    os.makedirs(os.path.dirname(outputs["outputFile"]))
+    os.makedirs(os.path.join(folder, "tmp"))
+    os.environ |= {ROOT: folder, "TMPDIR": os.path.join(folder, "tmp")}
+    tempfile.tempdir = None  # it is looked up again
+    try:
+        for value in outputs.get("artifacts", {}).values():
+            for one in value["artifacts"]:
+                os.makedirs(os.path.dirname(local_path(one)), exist_ok=True)
+        yield
+    finally:
+        for name in (ROOT, "TMPDIR"):
+            os.environ.pop(name)
+            os.environ |= {key: text for key, text in environment.items() if key == name}
+        tempfile.tempdir = None
+    for value in outputs.get("artifacts", {}).values():
+        for one in value["artifacts"]:
+            inside = os.path.relpath(one["uri"], folder)  # it is a path by now
+            if inside.split(os.sep)[0] in SCHEMES.values() and os.path.exists(one["uri"]):
+                _copy(one["uri"], os.path.join(root, inside))
+    _copy(outputs["outputFile"], launchers)
+
+
+def _copy(source: str, target: str) -> None:
+    """Copies a file or folder, without who may read it: the volume has rules of its own."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if os.path.isdir(source):
+        shutil.copytree(source, target, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(source, target)
+
+
 def _open_object_stores() -> None:
-    """Lets TFX's components read and write `s3://`, where the project has what that takes."""
+    """Lets TFX's components read and write object stores, where the project has what that takes."""
     try:
         import storage.filesystem  # noqa: F401
     except ModuleNotFoundError as missing:
@@ -120,6 +205,14 @@ def translate_output(output: dict) -> None:
             one["uri"] = to_uri(one["uri"])
             metadata = {key: _map_text(part, to_uri) for key, part in one.get("metadata", {}).items()}
             one["metadata"] = {key: part for key, part in metadata.items() if part is not None}
+
+
+def forget_placeholders(executor_input: dict) -> None:
+    """Makes "" of what KFP was to tell of the run and did not, because it is too old, in place."""
+    values = executor_input["inputs"].get("parameterValues", {})
+    for name, value in values.items():
+        if value in TOLD:
+            values[name] = ""
 
 
 def apply_parameters(executor_input: dict, targets: Mapping[str, list[list[str]]]) -> None:

@@ -49,6 +49,7 @@ def render(
         raise InferenceError(
             f"The name {name!r} is illegal: use up to 53 of a-z, 0-9 and -, beginning with a letter."
         )
+    storage_uri = as_kserve_calls_it(storage_uri)
     scheme, mark, rest = storage_uri.partition("://")
     if scheme not in SCHEMES or not mark or not rest or re.search(r"\s", storage_uri):
         raise InferenceError(
@@ -69,6 +70,21 @@ def render(
     if namespace:
         service["metadata"]["namespace"] = namespace
     return service
+
+
+def as_kserve_calls_it(uri: str, environ: Mapping[str, str] = os.environ) -> str:
+    """A folder's URI as KServe reads it: az://CONTAINER/FOLDER becomes https://ACCOUNT.blob.core.windows.net/...
+
+    The account is that of AZURE_STORAGE_ACCOUNT_NAME, as everywhere. Raises InferenceError where there is none.
+    """
+    if not uri.startswith("az://"):
+        return uri
+    account = environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+    if not account:
+        raise InferenceError(
+            f"KServe reads {uri} as https://ACCOUNT.blob.core.windows.net/...: set AZURE_STORAGE_ACCOUNT_NAME."
+        )
+    return f"https://{account}.blob.core.windows.net/{uri.removeprefix('az://')}"
 
 
 def apply(
@@ -121,7 +137,9 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--name", required=True, help="of the InferenceService, and of the model in its URL")
     parser.add_argument(
-        "--storage-uri", required=True, help="folder of the numbered versions: pvc://CLAIM/FOLDER, s3://..."
+        "--storage-uri",
+        required=True,
+        help="folder of the numbered versions: pvc://CLAIM/FOLDER, s3://..., gs://..., az://...",
     )
     parser.add_argument("--version", default="", help="of the model; a new one starts the server anew")
     parser.add_argument("--namespace", default="", help="default: that of the pod, or of kubectl")
@@ -154,14 +172,15 @@ def _refused(answer: urllib.error.HTTPError, namespace: str) -> str:
     with answer:
         body = answer.read(1 << 16)
     try:
-        said = str(json.loads(body)["message"])[:500]
+        said = str(json.loads(body)["message"])[:500].rstrip(".")
     except (ValueError, KeyError, TypeError):
-        said = f"HTTP status {answer.code}"
-    if answer.code == 404 and "not find the requested resource" in said:
+        said = ""
+    # Of a group of resources that it does not have, kube-apiserver 1.35 says so as plain text.
+    if answer.code == 404 and (not said or "not find the requested resource" in said):
         return "This cluster has no KServe: install it, or leave out --apply."
     if answer.code in (401, 403):
         return f"The pod's service account may not apply an InferenceService in {namespace}: {said}."
-    return f"Kubernetes refused the InferenceService: {said}."
+    return f"Kubernetes refused the InferenceService: {said or f'HTTP status {answer.code}'}."
 
 
 if __name__ == "__main__":

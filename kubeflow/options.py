@@ -5,12 +5,23 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from typing import Any
 
 COMMAND = ("python", "-m", f"{__package__}.entrypoint")
 # In the command of an exit task: what KFP puts there.
 STATUS = "{{$.inputs.parameters['status']}}"
 RUN_NAME = "{{$.inputs.parameters['run_name']}}"
 RUN_ID = "{{$.inputs.parameters['run_id']}}"
+
+# What a property may be told of the run, see `Options.told`.
+# KFP 2.17 knows both times, in UTC by RFC 3339; 2.16 puts "" there, older versions leave the text as it is.
+DUE = "{{$.pipeline_job_schedule_time_utc}}"  # when a scheduled run was due; of any other, when it was created
+CREATED = "{{$.pipeline_job_create_time_utc}}"
+RUN_UUID = "{{$.pipeline_job_uuid}}"
+TOLD = (DUE, CREATED, RUN_UUID)
+
+BEAM = "KUBEFLOW_BEAM"  # environment variable: a `Beam` as JSON
+BEAM_KEY = "pipelines/beam"  # the pod's annotation that it comes from
 
 QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|k|[MGTP]|[KMGTP]i)?")
 UNITS = {None: 1, "m": 1e-3, "k": 1000} | {
@@ -91,6 +102,26 @@ class Retry:
 
 
 @dataclasses.dataclass(frozen=True)
+class Beam:
+    """How the Beam pipeline of a task runs; needs KFP 2.14.
+
+    It stands in an annotation of the pod, whence Kubernetes puts it into a variable: KFP's cache counts arguments,
+    since 2.18 also plain variables, and how a task runs is not what it computes.
+
+    Attributes:
+        hook: "module:function" in the image, which makes a context manager of the task's id (text, the same in every
+            attempt) and `told`. It yields a folder that Beam's workers see under the same path, in which the
+            entrypoint then stages inputs and outputs, or "" where they run in the task's own pod; and Beam's options.
+        told: JSON values for the hook.
+        flink: HOST:PORT of the service that is Flink's REST interface, if the hook wants one: for `kubeflow.doctor`.
+    """
+
+    hook: str
+    told: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    flink: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """What one task needs. What is None or empty is left to the cluster.
 
@@ -101,9 +132,10 @@ class Task:
         accelerator: the resource's name in Kubernetes, such as "nvidia.com/gpu".
         accelerators: how many.
         env: plain environment variables.
-        shared_memory: size of /dev/shm, such as "2Gi".
+        shared_memory: size of /dev/shm, such as "2Gi"; what is in it counts as memory of the container.
         deadline: seconds after which Kubernetes ends the task.
         cache: whether an earlier result of the same inputs is taken.
+        beam: for a task on Beam; it runs in its own pod if not given.
     """
 
     image: str | None = None
@@ -123,6 +155,7 @@ class Task:
     deadline: int | None = None
     retry: Retry | None = None
     cache: bool = True
+    beam: Beam | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +183,8 @@ class Options:
         image_pull_policy: "Always", "IfNotPresent" or "Never"; "" leaves it to Kubernetes.
         image_pull_secrets: names of Secrets.
         exit_task: runs at the end, also after a failure.
+        told: "Node.property" -> DUE, CREATED or RUN_UUID, for properties that are text. As each run is told something
+            else, the cache never answers for such a node. A server that does not know it leaves the property "".
         command: starts the entrypoint in the image; TFX's arguments follow.
     """
 
@@ -160,6 +195,7 @@ class Options:
     image_pull_policy: str = ""
     image_pull_secrets: tuple[str, ...] = ()
     exit_task: ExitTask | None = None
+    told: Mapping[str, str] = dataclasses.field(default_factory=dict)
     command: tuple[str, ...] = COMMAND
 
 

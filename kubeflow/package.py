@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import yaml
 
 from .connection import ClientError
+from .options import TOLD
 
 KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "STRING": (str, "text"),
@@ -22,12 +23,23 @@ KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """A compiled pipeline, as `kubeflow.compiler.compile` writes it."""
+    """A compiled pipeline, as `kubeflow.compiler.compile` writes it.
+
+    Attributes:
+        text: the YAML.
+        name: of the pipeline.
+        digest: of the text.
+        parameters: their definitions by name.
+        facts: what its tasks are told of the run, see `kubeflow.options.Options.told`.
+        cached: the tasks that may take an earlier run's result.
+    """
 
     text: str
     name: str
     digest: str
     parameters: Mapping[str, Mapping]
+    facts: frozenset[str] = frozenset()
+    cached: frozenset[str] = frozenset()
 
     @property
     def version(self) -> str:
@@ -42,9 +54,13 @@ def read_package(text: str) -> Package:
         spec = documents[0]
         name = spec["pipelineInfo"]["name"]
         parameters = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+        dags = [spec["root"], *spec["components"].values()]
+        tasks = [pair for one in dags for pair in one.get("dag", {}).get("tasks", {}).items()]
+        cached = frozenset(name for name, task in tasks if task.get("cachingOptions", {}).get("enableCache"))
     except (yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError):
         raise ClientError("This is not a pipeline that was compiled for Kubeflow Pipelines v2.") from None
-    return Package(text, name, hashlib.sha256(text.encode()).hexdigest(), parameters)
+    facts = frozenset(fact for fact in TOLD if fact in text)
+    return Package(text, name, hashlib.sha256(text.encode()).hexdigest(), parameters, facts, cached)
 
 
 def check_parameters(package: Package, values: Mapping[str, object]) -> None:

@@ -15,8 +15,9 @@ import kfp_server_api
 from .connection import ClientError, Connection, Unreachable, clean
 from .session import Conflict, Missing, Session
 
-SCHEDULED_TIME = "[[ScheduledTime]]"  # in a parameter of a schedule: when the run was due
-EXPANDS_TIME = (2, 16)  # the first version that replaces it in v2 pipelines
+# The first version whose runs can be told when they were due (options.DUE). The API's own [[ScheduledTime]] in a
+# parameter is of no use: a schedule with a pinned version hands it on as that text (2.17.0).
+TELLS_TIME = (2, 17)
 
 MARK = re.compile(r"\[content ([0-9a-f]{16})\]$")
 

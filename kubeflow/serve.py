@@ -55,7 +55,7 @@ class InferenceService(base_component.BaseComponent):
         """Args:
         pushed_model: Pusher's output.
         name: of the InferenceService.
-        storage_uri: the folder that Pusher pushes to, as KServe calls it: pvc://CLAIM/FOLDER, s3://...
+        storage_uri: the folder that Pusher pushes to, as KServe calls it: pvc://CLAIM/FOLDER, s3://..., gs://...
         namespace: default: that of the run.
         """
         super().__init__(_Spec(pushed_model=pushed_model, name=name, storage_uri=storage_uri, namespace=namespace))

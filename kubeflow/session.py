@@ -22,9 +22,18 @@ from typing import Any
 import kfp_server_api
 import urllib3
 
-from .connection import NAMESPACE, TOKEN_FILE, UI, ClientError, Connection, Unreachable, clean
+from .connection import (
+    NAMESPACE,
+    POD_NAMESPACE,
+    TOKEN_FILE,
+    UI,
+    ClientError,
+    Connection,
+    Unreachable,
+    clean,
+    no_answer,
+)
 
-POD_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 OLDEST = (2, 5)
 TIMEOUT = (10, 120)  # seconds to connect, to read
 PAGE = 100
@@ -193,14 +202,7 @@ class Session:
             if "CERTIFICATE_VERIFY_FAILED" in text:
                 return ClientError(f"The certificate of {base} is not trusted: name its authority's with --ca-file.")
             return ClientError(f"{base} does not speak TLS as expected: check whether it is http or https.")
-        if isinstance(reason, urllib3.exceptions.NameResolutionError):
-            why = "there is no such name"
-        elif "refused" in text:
-            why = "nothing listens there"
-        elif isinstance(reason, urllib3.exceptions.TimeoutError):
-            why = "it does not answer in time"
-        else:
-            why = "the connection broke"
+        why = no_answer(reason)
         return Unreachable(f"{base} cannot be reached, {why}: check --host, or whether the port is still forwarded.")
 
     def _refused(self, status: int, body: object) -> ClientError:

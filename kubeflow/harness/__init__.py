@@ -6,8 +6,9 @@ from an object store (folders, or a real one: `S3`), the container's command run
 uploaded and recorded with metadata as the store keeps them. Conditions, loops, DAGs in DAGs and exit tasks go as
 there, and what is ready runs at the same time. What fails there fails here.
 
-Not done: images are not pulled and containers not isolated, resources and node selectors are only parsed, waiting
-before a retry is left out; loops over anything but a DAG, workspaces and volumes made by the pipeline are refused.
+Not done: images are not pulled and containers not isolated; what Kubernetes would be asked for is there to be looked
+at (`TaskRun.pod`), and of it only secrets and deadlines count; waiting before a retry is left out; loops over
+anything but a DAG, workspaces, volumes made by the pipeline and settings that KFP ignores are refused.
 """
 
 from .cluster import Cluster, Run, TaskRun

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import datetime
 import hashlib
 import itertools
 import json
@@ -15,12 +16,14 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
 
 from ..entrypoint import LOGS, ROOT, SCHEMES
+from ..options import CREATED, DUE
+from . import pod as pods
 from . import spec as specs
 from .driver import CACHED, FAILED, SUCCEEDED, Driver, TaskFailed, TaskRun
 from .store import Folders, Store
@@ -50,7 +53,7 @@ class Cluster:
         root: str = "minio://mlpipeline/v2/artifacts",
         environment: Mapping[str, str] | None = None,
         secrets: Mapping[str, Mapping[str, str]] | None = None,
-        newest: bool = True,
+        version: tuple[int, int] = (2, 17),
         publish_logs: bool = True,
         parallel: int | None = None,
         store: Store | None = None,
@@ -60,7 +63,7 @@ class Cluster:
         root: the pipeline root, with the scheme minio, s3 or gs.
         environment: for the containers, beside this process's.
         secrets: Secrets of the namespace: name -> key -> value.
-        newest: behave as KFP 2.16 rather than as 2.5 where they differ in what a container is given.
+        version: of KFP, from 2.5 on; what differs between versions is what a task is given and told.
         publish_logs: whether logs are an output of every task, as in KFP's default installation.
         parallel: how many tasks may run at the same time; as many as there are processors if not given.
         store: for artifacts, such as `kubeflow.harness.S3`; folders below `folder` if not given.
@@ -70,7 +73,7 @@ class Cluster:
         self.store = store or Folders(self.folder / "store")
         self.environment = dict(environment or {})
         self.secrets = secrets or {}
-        self.newest = newest
+        self.version = version
         self.publish_logs = publish_logs
         self._cache: dict[str, tuple[dict, dict]] = {}
         self._ids = itertools.count(1)
@@ -82,6 +85,7 @@ class Cluster:
         parameters: Mapping[str, object] | None = None,
         started: Callable[[str, int, subprocess.Popen], None] | None = None,
         tasks: set[str] | None = None,
+        due: datetime.datetime | None = None,
     ) -> Run:
         """Runs a compiled pipeline to its end.
 
@@ -91,20 +95,34 @@ class Cluster:
             started: called with the task's name, the attempt (from 1) and the process after each start; of several
                 tasks at once, in several threads.
             tasks: run only these; what they need of others must be among them.
+            due: aware; the run is one of a schedule, which wanted it then. A parameter is what it is there, too:
+                KFP leaves its macros, such as [[ScheduledTime]], as they are.
 
         Raises:
             Refused: KFP would not start this run.
         """
-        pipeline = specs.load(text)
+        pipeline = specs.load(text, self.version)
         values = specs.parameters(pipeline, parameters or {})
         run_id = uuid.uuid4().hex[:12]
 
         def launch(name: str, task: dict, component: dict, inputs: dict) -> TaskRun:
             return self._task(pipeline, run_id, name, task, component, inputs, started)
 
-        found = Driver(pipeline, run_id, launch, tasks).run(values)
+        found = Driver(pipeline, run_id, launch, tasks, self._facts(due)).run(values)
         failed = any(task.state == FAILED for task in found.values())
         return Run(run_id, FAILED if failed else SUCCEEDED, found)
+
+    def _facts(self, due: datetime.datetime | None) -> dict[str, str]:
+        """The times that a driver knows."""
+        if self.version < (2, 16):
+            return {}
+        if self.version < (2, 17):
+            return {CREATED: "", DUE: ""}
+        now = datetime.datetime.now(datetime.UTC)
+        return {
+            fact: f"{time.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
+            for fact, time in ((CREATED, now), (DUE, due or now))
+        }
 
     def path(self, uri: str) -> pathlib.Path:
         """Where the object store keeps what `uri` names, or a copy of it."""
@@ -131,13 +149,14 @@ class Cluster:
             container = executor["container"]
             outputs = self._provision(component, f"{self.root}/{pipeline.name}/{run_id}/{name.rpartition('/')[2]}")
             caching = task.get("cachingOptions", {}).get("enableCache", False)
-            key = fingerprint(inputs, outputs, container)
+            platform = pipeline.platform.get(component["executorLabel"], {})
+            claims = {one["constant"] for one in platform.get("pvcMount", ())} if self.version >= (2, 15) else set()
+            key = fingerprint(inputs, outputs, container, claims)
             if caching and key in self._cache:
                 result.outputs, result.parameters = copy.deepcopy(self._cache[key])
                 result.state = CACHED
                 return result
             attempts = 1 + task.get("retryPolicy", {}).get("maxRetryCount", 0)
-            platform = pipeline.platform.get(component["executorLabel"], {})
             # In a container it is the same for all tasks; here at least for all attempts and runs of one.
             pod = self.folder / "pods" / name
             for result.attempts in range(1, attempts + 1):
@@ -158,6 +177,11 @@ class Cluster:
             result.error = str(problem)
         return result
 
+    @property
+    def _newer(self) -> bool:
+        """Whether the launcher is that of 2.16, where an attempt's outputs and logs have places of their own."""
+        return self.version >= (2, 16)
+
     def _provision(self, component: dict, task_root: str) -> dict:
         """The outputs of a task's ExecutorInput, before it runs."""
         defined = component.get("outputDefinitions", {})
@@ -165,7 +189,7 @@ class Cluster:
         artifacts = {}
         for key, value in defined.get("artifacts", {}).items():
             one = {"uri": f"{place}/{key}", "type": value["artifactType"], "metadata": value.get("metadata", {})}
-            artifacts[key] = {"artifacts": [one | ({"name": key} if self.newest else {})]}
+            artifacts[key] = {"artifacts": [one | ({"name": key} if self._newer else {})]}
         if self.publish_logs:
             one = {"name": LOGS, "uri": f"{place}/{LOGS}", "type": {"schemaTitle": "system.Artifact"}}
             artifacts[LOGS] = {"artifacts": [one]}
@@ -187,17 +211,16 @@ class Cluster:
         outputs = given["outputs"]
         place = outputs.pop("place")
         outputs["outputFile"] = str(
-            (stage(pod, place) if self.newest else pod / "tmp" / "kfp_outputs") / "output_metadata.json"
+            (stage(pod, place) if self._newer else pod / "tmp" / "kfp_outputs") / "output_metadata.json"
         )
         outputs["parameters"] = {key: {"outputFile": str(pod / "tmp" / key)} for key in outputs["parameters"]}
         for key, definition in component.get("inputDefinitions", {}).get("parameters", {}).items():
             if "defaultValue" in definition:
                 given["inputs"]["parameterValues"].setdefault(key, definition["defaultValue"])
-        if not self.newest:
-            for value in given["inputs"]["artifacts"].values():
-                for one in value["artifacts"]:
-                    one["type"] = {"instanceSchema": ""}
-        result.given = copy.deepcopy(given)
+        if self._newer and LOGS in outputs["artifacts"]:
+            (one,) = outputs["artifacts"][LOGS]["artifacts"]
+            one["uri"] += f"-{result.attempts - 1}"
+        result.given = written(given)
         for value in given["inputs"]["artifacts"].values():
             for one in value["artifacts"]:
                 if one["uri"].split("://")[0] in SCHEMES:  # others are "not recognized" and skipped
@@ -213,6 +236,10 @@ class Cluster:
         environment |= self.environment
         environment |= {one["name"]: one["value"] for one in container.get("env", [])}
         environment |= self._secret_environment(platform)
+        self._check_secret_files(platform)
+        result.pod = pods.patch(container, platform)
+        result.metadata = pods.metadata(platform, self.version)
+        environment |= pods.from_fields(result.pod, result.metadata)
         environment[ROOT] = str(pod)
         log = pod / "log.txt"
         with open(log, "w") as file:
@@ -224,7 +251,12 @@ class Cluster:
                 raise TaskFailed(f"the command cannot be executed: {problem}") from None
             if started:
                 started(name, result.attempts, process)
-            code = process.wait()
+            try:
+                code = process.wait(result.pod.get("activeDeadlineSeconds"))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise TaskFailed("Pod was active on the node longer than the specified deadline") from None
         result.log = log.read_text(errors="replace")
         if code:
             raise TaskFailed(f"exit status {code}")
@@ -239,6 +271,12 @@ class Cluster:
                 except KeyError:
                     raise TaskFailed(f"the secret {secret['secretName']} has no {pair['secretKey']}") from None
         return found
+
+    def _check_secret_files(self, platform: dict) -> None:
+        """A pod does not start without them. They are not mounted here: that would take root's rights."""
+        for secret in platform.get("secretAsVolume", []):
+            if secret["secretName"] not in self.secrets and not secret.get("optional"):
+                raise TaskFailed(f"there is no secret {secret['secretName']}")
 
     def _publish(self, pod: pathlib.Path, component: dict, outputs: dict, result: TaskRun) -> None:
         """Uploads and records what the task wrote."""
@@ -294,6 +332,20 @@ class Cluster:
         return {key: self._record(key, one)}
 
 
+def written(given: dict) -> dict:
+    """An ExecutorInput as its protobuf becomes JSON: without what is empty."""
+    found = copy.deepcopy(given)
+    for side in ("inputs", "outputs"):
+        for group in found[side].get("artifacts", {}).values():
+            group["artifacts"] = [_filled(one) for one in group["artifacts"]]
+        found[side] = _filled(found[side])
+    return found
+
+
+def _filled(value: dict) -> dict:
+    return {key: part for key, part in value.items() if part != {}}
+
+
 def stored(value: object) -> object:
     """A metadata value after its way through ML Metadata, by KFP's converter.go."""
     if isinstance(value, bool | int | float):
@@ -307,8 +359,8 @@ def stored(value: object) -> object:
     raise TaskFailed(f"unknown/unsupported value type {value!r} in metadata")
 
 
-def fingerprint(inputs: dict, outputs: dict, container: dict) -> str:
-    """KFP's cache key: ids of input artifacts, parameters, kinds of outputs, image, command."""
+def fingerprint(inputs: dict, outputs: dict, container: dict, claims: Iterable[str] = ()) -> str:
+    """KFP's cache key: ids of input artifacts, parameters, kinds of outputs, image, command, from 2.15 on claims."""
     key = {
         "inputArtifactNames": {
             name: [one["name"] for one in value["artifacts"]] for name, value in inputs["artifacts"].items()
@@ -319,7 +371,7 @@ def fingerprint(inputs: dict, outputs: dict, container: dict) -> str:
             for name, group in outputs["artifacts"].items()
         },
         "outputParametersSpec": outputs["parameters"],
-        "containerSpec": [container["image"], container.get("command"), container.get("args")],
+        "containerSpec": [container["image"], container.get("command"), container.get("args"), *sorted(claims)],
     }
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
@@ -328,7 +380,7 @@ def fill(text: str, given: dict, pod: pathlib.Path) -> str:
     """An argument with its placeholders replaced."""
     if "{{$" not in text:
         return text
-    text = text.replace("{{$}}", json.dumps(specs.plain_numbers(given)))
+    text = text.replace("{{$}}", json.dumps(specs.plain_numbers(written(given))))
     for name, value in given["inputs"]["parameterValues"].items():
         shown = value if isinstance(value, str) else json.dumps(specs.plain_numbers(value))
         text = text.replace(f"{{{{$.inputs.parameters['{name}']}}}}", shown)

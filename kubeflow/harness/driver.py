@@ -30,6 +30,8 @@ class TaskRun:
         error: why it failed, in the launcher's words.
         outputs: its artifacts as the metadata store keeps them: output -> {name, uri, type, metadata}.
         given: the ExecutorInput of the last attempt.
+        pod: what Kubernetes was asked for, as a patch of the pod.
+        metadata: labels and annotations of the pod that the pipeline asked for.
     """
 
     state: str
@@ -39,6 +41,8 @@ class TaskRun:
     outputs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     parameters: dict[str, object] = dataclasses.field(default_factory=dict)
     given: dict[str, Any] = dataclasses.field(default_factory=dict)
+    pod: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metadata: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -89,6 +93,7 @@ class Driver:
         run_id: str,
         launch: Callable[[str, dict, dict, dict], TaskRun],
         chosen: set[str] | None = None,
+        facts: Mapping[str, str] | None = None,
     ) -> None:
         """Args:
         pipeline: what is run.
@@ -96,11 +101,14 @@ class Driver:
         launch: executes a task that is no DAG, given its path, its task and component specs and its inputs; it is
             called in several threads at once.
         chosen: names of the only tasks to launch.
+        facts: what the driver puts in the place of a constant.
         """
         self._pipeline = pipeline
         self._id = run_id
         self._launch = launch
         self._chosen = chosen
+        self._facts = facts or {}
+        self._workflow = f"{pipeline.name}-{run_id[:5]}"  # Argo's object, whose name is not the run's id
         self._lock = threading.Lock()
 
     def run(self, values: Mapping[str, object]) -> dict[str, TaskRun]:
@@ -240,9 +248,8 @@ class Driver:
             place = source["taskOutputArtifact"]
             found, _ = _outputs(scope, place["producerTask"], place["outputArtifactKey"], "artifact")
             # The store knows the type, but the driver does not hand it on.
-            artifacts[key] = {
-                "artifacts": [{field: one[field] for field in ("name", "uri", "metadata")} for one in found]
-            }
+            kept = ({field: one[field] for field in ("name", "uri", "metadata")} for one in found)
+            artifacts[key] = {"artifacts": [one | {"type": {"instanceSchema": ""}} for one in kept]}
         return {"parameterValues": values, "artifacts": artifacts}
 
     def _parameter(self, scope: Scope, name: str, task: Mapping[str, Any], source: Mapping[str, Any]) -> Any:
@@ -260,15 +267,16 @@ class Driver:
             return {
                 "state": _status(scope.made[producer]),
                 "pipelineTaskName": producer,
-                "pipelineJobResourceName": self._id,
+                "pipelineJobResourceName": self._workflow,
                 "error": {},
             }
         constant = source["runtimeValue"]["constant"]
         words = {
             "{{$.pipeline_job_uuid}}": self._id,
             "{{$.pipeline_job_name}}": f"run {self._id}",
-            "{{$.pipeline_job_resource_name}}": f"{self._pipeline.name}-{self._id}",
+            "{{$.pipeline_job_resource_name}}": self._workflow,
             "{{$.pipeline_task_name}}": name,
+            **self._facts,
         }
         return words.get(constant, constant) if isinstance(constant, str) else constant
 

@@ -14,6 +14,7 @@ from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from . import cel
+from . import pod as pods
 
 ARGO_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
 RETRY = ("maxRetryCount", "backoffDuration", "backoffFactor", "backoffMaxDuration")
@@ -54,8 +55,8 @@ class Pipeline:
         return self.spec["components"][task["componentRef"]["name"]]
 
 
-def load(text: str) -> Pipeline:
-    """A compiled pipeline. Raises Refused."""
+def load(text: str, version: tuple[int, int] = (2, 17)) -> Pipeline:
+    """A compiled pipeline, as KFP of this version takes it. Raises Refused."""
     try:
         documents = list(yaml.safe_load_all(text))
     except yaml.YAMLError as problem:
@@ -75,6 +76,8 @@ def load(text: str) -> Pipeline:
     platform = _platform(documents[1:])
     pipeline = Pipeline(spec, platform)
     _check_dag(pipeline, spec["root"]["dag"])
+    if version < (2, 14) and any("taskFinalStatus" in str(task) for task in spec["root"]["dag"]["tasks"].values()):
+        raise Refused("task final status not supported yet")
     labels = {component["executorLabel"] for component in spec["components"].values() if "executorLabel" in component}
     if unknown := platform.keys() - labels:
         raise Refused(f"the platform spec names executors that do not exist: {sorted(unknown)}")
@@ -167,6 +170,10 @@ def _platform(documents: list) -> dict[str, dict]:
             json_format.ParseDict(found, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
         except json_format.ParseError as problem:
             raise Refused(f"{label}: not a KubernetesExecutorConfig: {problem}") from None
+        for field in sorted(found.keys() & pods.IGNORED.keys()):
+            raise Refused(f"{label}: KFP reads {field} and does nothing: use {pods.IGNORED[field]}")
+        if unknown := sorted(found.keys() - pods.KNOWN):
+            raise Refused(f"{label}: {', '.join(unknown)} of the platform spec is not done here")
     return executors
 
 

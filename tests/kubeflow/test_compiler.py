@@ -1,6 +1,8 @@
 """What is compiled for Kubeflow, what is refused, and that TFX's own output would not run there."""
 
+import importlib
 import json
+import re
 
 import kubeflow_project
 import pytest
@@ -24,7 +26,8 @@ from core import settings
 from core.errors import UserError
 from kubeflow import compiler
 from kubeflow.compiler import CompileError, Options, Parameter, Retry, Task
-from kubeflow.harness import Refused, spec
+from kubeflow.harness import Refused, pod, spec
+from kubeflow.options import BEAM, BEAM_KEY
 from pipeline import kubeflow_runner, nodes
 
 FIRST = Parameter("first", ("Draw.words.first",), "the first number")
@@ -186,7 +189,7 @@ def test_what_kubernetes_alone_understands_is_in_a_second_document():
         ],
         "secretAsEnv": [{"secretName": "s3", "keyToEnv": [{"secretKey": "id", "envVar": "AWS_ACCESS_KEY_ID"}]}],
         "secretAsVolume": [{"secretName": "gcs", "mountPath": "/secrets", "optional": False}],
-        "enabledSharedMemory": {"volumeName": "shm", "size": "2Gi"},
+        "emptyDirMounts": [{"volumeName": "shm", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "2Gi"}],
         "activeDeadlineSeconds": "3600",
         "imagePullPolicy": "Always",
         "imagePullSecret": [{"secretName": "registry"}],
@@ -335,7 +338,7 @@ def test_our_parameters_have_the_defaults_of_the_settings(ours):
     chosen = settings.load()
     assert spec.parameters(ours, {}) == {
         "data_source": chosen.data.source,
-        "data_version": "1",
+        "data_version": "auto",
         "newest_spans": 0,
         "epochs": chosen.training.epochs,
         "learning_rate": chosen.training.learning_rate,
@@ -359,6 +362,27 @@ def test_caching_is_off_where_more_than_inputs_counts(ours):
         "StatisticsGen", "ExampleValidator", "DataCheck", "Transform", "Trainer", "Evaluator", "ServingCheck",
         "EvaluationReport", "ShowReport",
     }  # fmt: skip
+
+
+DUE = "{{$.pipeline_job_schedule_time_utc}}"
+
+
+def test_what_reads_the_data_is_told_when_the_run_was_due(ours):
+    inputs = ours.spec["root"]["dag"]["tasks"]["ImageExampleGen"]["inputs"]["parameters"]
+    assert inputs["due"] == {"runtimeValue": {"constant": DUE}}
+    cached = kubeflow_runner.compile(settings.load(overrides=["kubeflow.nodes={ImageExampleGen: {cache: true}}"]))
+    assert DUE not in cached  # or the cache would never answer
+
+
+@pytest.mark.parametrize("target", ["Nobody.words", "Draw.count", "Draw.other"])
+def test_only_a_property_that_is_text_can_be_told_of_the_run(target):
+    with pytest.raises(CompileError, match=f"{target} cannot be told"):
+        compiled(told={target: compiler.DUE})
+    with pytest.raises(CompileError, match=r"Draw.words cannot be told soon"):
+        compiled(told={"Draw.words": "soon"})
+    found, *_ = compiled(told={"Draw.words": compiler.RUN_UUID})
+    properties = found["root"]["dag"]["tasks"]["Draw"]["inputs"]["parameters"]
+    assert properties["words"] == {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
 
 
 def test_a_search_waits_for_what_trainer_needs_and_hands_on_what_it_found():
@@ -417,10 +441,81 @@ def test_whatever_the_settings_ask_for_is_a_field_that_kubernetes_has():
     )
     found = spec.load(kubeflow_runner.compile(chosen))  # which reads both documents by their protobufs
     assert found.platform["ImageExampleGen_executor"].keys() == {
-        "nodeSelector", "tolerations", "pvcMount", "secretAsEnv", "secretAsVolume", "enabledSharedMemory",
+        "nodeSelector", "tolerations", "pvcMount", "secretAsEnv", "secretAsVolume", "emptyDirMounts",
         "activeDeadlineSeconds", "imagePullPolicy", "imagePullSecret",
     }  # fmt: skip
     assert "Notify_executor" in found.platform
+
+
+ON_FLINK = ("kubeflow.beam_runner=FlinkRunner", "kubeflow.beam_master=http://alexnet-flink-rest:8081")
+BEAM_NODES = {"ImageExampleGen", "StatisticsGen", "Transform", "Evaluator"}
+
+
+def compiled_with(*changes):
+    return spec.load(kubeflow_runner.compile(settings.load(overrides=changes)))
+
+
+@pytest.mark.parametrize("changes", [ON_FLINK, (*ON_FLINK, "kubeflow.beam_args=[--parallelism=3]")])
+def test_options_of_beam_are_not_part_of_what_the_cache_counts(changes):
+    """Neither arguments nor plain variables, which count from 2.18 on. The report shows all settings."""
+    plain, on_flink = compiled_with(), compiled_with(*changes)
+    assert on_flink.platform != plain.platform
+    for found in (plain, on_flink):
+        parameters = found.spec["root"]["dag"]["tasks"]["EvaluationReport"]["inputs"]["parameters"]
+        told = json.loads(parameters.pop("settings")["runtimeValue"]["constant"])
+        assert told["kubeflow"]["beam_runner"] == (None if found is plain else "FlinkRunner")
+    assert on_flink.spec == plain.spec
+
+
+def test_nodes_on_flink_have_the_volume_and_beams_options():
+    plain, on_flink = (compiled_with("kubeflow.deadline=600", *more) for more in ((), ON_FLINK))
+    changed = {label for label, found in on_flink.platform.items() if found != plain.platform[label]}
+    assert changed == {f"{name}_executor" for name in BEAM_NODES}
+    for label in changed:
+        found = on_flink.platform[label]
+        assert found["pvcMount"] == [{"constant": "alexnet", "mountPath": "/alexnet"}]
+        beam = json.loads(found["podMetadata"]["annotations"][BEAM_KEY])
+        module, _, function = beam["hook"].partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+        assert beam["flink"] == "alexnet-flink-rest:8081"
+        assert beam["told"] == {
+            "runner": "FlinkRunner",
+            "master": "http://alexnet-flink-rest:8081",
+            "workers": None,
+            "arguments": [],
+            "folder": "/alexnet/beam",
+            "kept": 600 + 3600,
+        }
+        container = on_flink.spec["deploymentSpec"]["executors"][label]["container"]
+        (variable,) = (one for one in pod.patch(container, found)["containers"][0]["env"] if one["name"] == BEAM)
+        assert variable["valueFrom"] == {"fieldRef": {"fieldPath": f"metadata.annotations['{BEAM_KEY}']"}}
+
+
+def test_options_of_beam_alone_need_no_volume():
+    found = compiled_with("kubeflow.beam_args=[--direct_num_workers=2]").platform["Transform_executor"]
+    assert "pvcMount" not in found
+    told = json.loads(found["podMetadata"]["annotations"][BEAM_KEY])["told"]
+    assert told == {"runner": None, "master": None, "workers": None, "arguments": ["--direct_num_workers=2"]}
+
+
+def test_the_engine_of_alexnet_run_is_not_that_of_the_cluster():
+    laptop = ("beam.runner=FlinkRunner", "beam.master=localhost:8081", "beam.pipeline_args=[--parallelism=1]")
+    assert compiled_with(*laptop).platform == compiled_with().platform
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (("kubeflow.beam_runner=FlinkRunner",), "kubeflow.beam_runner needs kubeflow.beam_master"),
+        (("kubeflow.beam_master=flink:8081",), "kubeflow.beam_master is for kubeflow.beam_runner=FlinkRunner"),
+        (("kubeflow.beam_runner=SparkRunner",), "kubeflow.beam_runner"),
+        ((ON_FLINK[0], "kubeflow.beam_master=[local]"), "kubeflow.beam_master"),
+        ((ON_FLINK[0], "kubeflow.beam_master=localhost:8081"), "would be the pod of each node itself"),
+    ],
+)
+def test_an_engine_that_no_pod_could_use_is_refused(changes, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        compiled_with(*changes)
 
 
 def test_an_unknown_node_in_the_settings_is_a_users_mistake():
@@ -432,10 +527,11 @@ def test_an_unknown_node_in_the_settings_is_a_users_mistake():
     ("change", "sentence"),
     [
         ("push.destination=minio://models/shapes", "write s3://"),
-        ("push.destination=gs://models/shapes", "must be s3://BUCKET/FOLDER or lie in /alexnet"),
-        ("push.destination=serving", "must be s3://BUCKET/FOLDER or lie in /alexnet"),
+        ("push.destination=hdfs://models/shapes", r"az://CONTAINER/FOLDER, or lie in /alexnet"),
+        ("push.destination=serving", r"must be s3://BUCKET/FOLDER, .* or lie in /alexnet"),
         ("push.destination=s3:///shapes", "names no bucket"),
-        ("kubeflow.history=/history", "must be s3://BUCKET/FOLDER or lie in /alexnet"),
+        ("data.corrections=list.csv", r"data\.corrections=list\.csv must be s3://.* or lie in /alexnet"),
+        ("kubeflow.history=/history", r"must be s3://BUCKET/FOLDER, .* or lie in /alexnet"),
     ],
 )
 def test_a_place_that_would_be_gone_with_the_pod_is_refused(change, sentence):

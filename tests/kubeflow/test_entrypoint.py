@@ -1,6 +1,8 @@
 """What the entrypoint changes on the way from KFP to TFX and back."""
 
 import json
+import pathlib
+import tempfile
 
 import pytest
 
@@ -167,6 +169,14 @@ def test_parameters_are_put_into_the_properties():
     assert isinstance(config["a"]["rate"], float)
 
 
+def test_what_the_server_did_not_tell_is_empty():
+    due = "{{$.pipeline_job_schedule_time_utc}}"
+    executor_input = {"inputs": {"parameterValues": {"due": due, "words": f"as {due}", "other": 1}}}
+    entrypoint.forget_placeholders(executor_input)
+    assert executor_input["inputs"]["parameterValues"] == {"due": "", "words": f"as {due}", "other": 1}
+    entrypoint.forget_placeholders({"inputs": {}})
+
+
 def test_the_folders_of_the_outputs_are_made_and_kfps_own_types_are_files(tmp_path):
     kinds = {"model": MODEL, "page": {"instanceSchema": "title: system.HTML\ntype: object\n"}}
     artifacts = {
@@ -191,3 +201,94 @@ def test_beams_arguments_are_left_over():
     )
     assert arguments.executor_class_path == "a.B"
     assert others == ["--runner=DirectRunner"]
+
+
+HOOK = """
+import contextlib
+
+@contextlib.contextmanager
+def options(task, told):
+    yield told["folder"], [f"--task={task}"]
+"""
+
+
+@pytest.fixture
+def hook(tmp_path, monkeypatch):
+    """Has the variable lead to a hook that gives a folder of its own; returns the folder."""
+    (tmp_path / "some_hook.py").write_text(HOOK)
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    monkeypatch.setenv(entrypoint.BEAM, json.dumps({"hook": "some_hook:options", "told": {"folder": str(folder)}}))
+    return folder
+
+
+def test_the_hook_is_told_the_task_and_gives_beams_options(hook):
+    outputs = {key: {"artifacts": [{"uri": f"{BUCKET}/run/Node/id/{key}"}]} for key in ("model", "executor-logs")}
+    with entrypoint._beam({"outputs": {"artifacts": outputs}}) as found:
+        assert found == (str(hook), [f"--task={BUCKET}/run/Node/id"])
+
+
+def test_without_the_variable_beam_has_no_options_and_nothing_is_staged_elsewhere(root, monkeypatch):
+    monkeypatch.delenv(entrypoint.BEAM, raising=False)
+    with entrypoint._beam({}) as found:
+        assert found == ("", [])
+    before = given(model={"uri": f"{BUCKET}/model"})
+    same = json.loads(json.dumps(before))
+    with entrypoint.staged_in("", same):
+        assert same == before
+
+
+def test_a_server_that_does_not_tell_the_options_is_named(monkeypatch):
+    monkeypatch.setenv(entrypoint.BEAM, "")  # as Kubernetes has it for an annotation that is not there
+    with pytest.raises(SystemExit, match="does not give single tasks their annotations"), entrypoint._beam({}):
+        pass
+
+
+def test_a_folder_of_beams_workers_has_the_inputs_and_gives_the_outputs_back(root, hook, monkeypatch):
+    (root / "minio/mlpipeline/v2/artifacts/examples/Split-train").mkdir(parents=True)
+    (root / "minio/mlpipeline/v2/artifacts/examples/Split-train/data").write_text("in")
+    (root / "own").write_text("own")
+    monkeypatch.setenv("TMPDIR", str(root))
+    executor_input = given(
+        examples={"uri": f"{BUCKET}/examples", "type": MODEL},
+        own={"uri": "x", "customPath": str(root / "own"), "type": MODEL},
+        none={"uri": f"{BUCKET}/none", "type": MODEL},
+    )
+    executor_input["outputs"] = {
+        "outputFile": str(root / "tmp/output_metadata.json"),
+        "artifacts": {
+            key: {"artifacts": [{"uri": f"{BUCKET}/made/{key}", "type": kind}]}
+            for key, kind in (("model", MODEL), ("page", {"schemaTitle": "system.HTML"}), ("nothing", MODEL))
+        },
+    }
+    optional = {"artifacts": {"none": {"isOptional": True, "artifactType": MODEL}}}
+    with entrypoint.staged_in(str(hook), executor_input):
+        entrypoint.translate_input(executor_input, optional)
+        examples, own = (pathlib.Path(only(executor_input, key)["uri"]) for key in ("examples", "own"))
+        model, page = (pathlib.Path(only(executor_input, key, "outputs")["uri"]) for key in ("model", "page"))
+        assert (examples / "Split-train/data").read_text() == "in"
+        assert own.read_text() == "own"
+        assert "none" not in executor_input["inputs"]["artifacts"]
+        file = pathlib.Path(executor_input["outputs"]["outputFile"])
+        paths = (examples, own, model, page, file, pathlib.Path(tempfile.gettempdir()))
+        assert all(path.is_relative_to(hook) for path in paths)
+        assert entrypoint.to_uri(str(model)) == f"{BUCKET}/made/model"
+        model.mkdir()
+        (model / "graph").write_text("graph")
+        page.write_text("page")
+        file.write_text("{}")
+    made = root / "minio/mlpipeline/v2/artifacts/made"
+    assert sorted(path.name for path in made.iterdir()) == ["model", "page"]
+    assert ((made / "model/graph").read_text(), (made / "page").read_text()) == ("graph", "page")
+    assert (root / "tmp/output_metadata.json").read_text() == "{}"
+    assert tempfile.gettempdir() == str(root)
+    assert entrypoint.local_path({"uri": "minio://b/a"}) == f"{root}/minio/b/a"
+
+
+def test_a_node_that_failed_gives_nothing_back(root, hook):
+    executor_input = given()
+    executor_input["outputs"] = {"outputFile": str(root / "output.json"), "artifacts": {}}
+    with pytest.raises(RuntimeError), entrypoint.staged_in(str(hook), executor_input):
+        raise RuntimeError
+    assert not (root / "output.json").exists()

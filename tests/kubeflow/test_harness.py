@@ -1,10 +1,13 @@
 """The harness does what KFP does; with containers that need no TFX, so that each takes a moment."""
 
+import datetime
 import json
 
+import kubeflow_project
 import pytest
 from harness_pipelines import WRITE, pipeline
 
+from kubeflow import compiler
 from kubeflow.harness import Cluster, Refused
 
 
@@ -13,15 +16,15 @@ def cluster(tmp_path):
     return Cluster(tmp_path)
 
 
-@pytest.mark.parametrize("newest", [True, False])
+@pytest.mark.parametrize("version", [(2, 17), (2, 16), (2, 5)])
 @pytest.mark.parametrize("root", ["minio://bucket/root", "s3://bucket/root"])
-def test_what_one_task_writes_the_next_reads(tmp_path, newest, root):
-    cluster = Cluster(tmp_path, root=root, newest=newest)
+def test_what_one_task_writes_the_next_reads(tmp_path, version, root):
+    cluster = Cluster(tmp_path, root=root, version=version)
     run = cluster.run(pipeline())
     assert run.state == "succeeded", run.tasks
     assert "read {'n': 1}" in run.tasks["Read"].log
     (read,) = run.tasks["Read"].given["inputs"]["artifacts"]["thing"]["artifacts"]
-    assert read.get("type") == (None if newest else {"instanceSchema": ""})
+    assert read["type"] == {"instanceSchema": ""}
     thing = run.tasks["Write"].outputs["thing"]
     assert cluster.path(thing["uri"]).is_file()
     assert thing["metadata"] == {
@@ -35,6 +38,75 @@ def test_what_one_task_writes_the_next_reads(tmp_path, newest, root):
     }
 
 
+DUE, CREATED, ID = (f"{{{{$.pipeline_job_{name}}}}}" for name in ("schedule_time_utc", "create_time_utc", "uuid"))
+
+
+def told(cluster, **options):
+    """What a run is told of itself."""
+    texts = {"due": DUE, "created": CREATED, "id": ID}
+    run = cluster.run(
+        pipeline(
+            task={"inputs": {"parameters": {key: {"runtimeValue": {"constant": one}} for key, one in texts.items()}}},
+            component={"inputDefinitions": {"parameters": {key: {"parameterType": "STRING"} for key in texts}}},
+        ),
+        tasks={"Write"},
+        **options,
+    )
+    return run.tasks["Write"].given["inputs"]["parameterValues"] | {"run": run.id}
+
+
+def test_a_scheduled_run_is_told_when_it_was_due(tmp_path):
+    due = datetime.datetime(2026, 11, 26, 4, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))
+    scheduled, other = (told(Cluster(tmp_path), due=time) for time in (due, None))
+    assert scheduled["due"] == "2026-11-26T03:00:00Z" != scheduled["created"]
+    assert other["due"] == other["created"]
+    assert datetime.datetime.fromisoformat(other["created"]).tzinfo is not None
+    assert scheduled["id"] == scheduled["run"] != other["id"]
+
+
+def test_older_versions_tell_less(tmp_path):
+    due = datetime.datetime(2026, 11, 26, 3, tzinfo=datetime.UTC)
+    empty = told(Cluster(tmp_path, version=(2, 16)), due=due)
+    assert (empty["due"], empty["created"], empty["id"]) == ("", "", empty["run"])
+    oldest = told(Cluster(tmp_path, version=(2, 5)), due=due)
+    assert (oldest["due"], oldest["created"], oldest["id"]) == (DUE, CREATED, oldest["run"])
+
+
+def test_logs_of_each_attempt_have_a_place_of_their_own(cluster):
+    retry = {"maxRetryCount": 1, "backoffDuration": "1s", "backoffFactor": 2.0, "backoffMaxDuration": "9s"}
+    run = cluster.run(pipeline(task={"retryPolicy": retry}, container={"command": ["false"]}))
+    (logs,) = run.tasks["Write"].given["outputs"]["artifacts"]["executor-logs"]["artifacts"]
+    assert logs["uri"].endswith("/executor-logs-1")
+
+
+def test_a_task_is_ended_at_its_deadline(cluster):
+    endless = {"command": ["python", "-c", "import signal; signal.pause()"]}
+    task = cluster.run(
+        pipeline(container=endless, more=[platform("kubernetes", w={"activeDeadlineSeconds": "1"})])
+    ).tasks["Write"]
+    assert task.state == "failed"
+    assert "longer than the specified deadline" in task.error
+
+
+def test_a_pod_does_not_start_without_its_secrets(tmp_path):
+    files = {"secretAsVolume": [{"secretName": "gcs", "mountPath": "/secrets"}]}
+    text = pipeline(more=[platform("kubernetes", w=files)])
+    task = Cluster(tmp_path).run(text).tasks["Write"]
+    assert (task.state, task.error) == ("failed", "there is no secret gcs")
+    files["secretAsVolume"][0]["optional"] = True
+    optional = pipeline(more=[platform("kubernetes", w=files)])
+    for secrets, compiled in (({"gcs": {"key.json": "{}"}}, text), ({}, optional)):
+        assert Cluster(tmp_path, secrets=secrets).run(compiled).tasks["Write"].state == "succeeded"
+
+
+def test_an_exit_task_is_more_than_old_versions_take(tmp_path):
+    compiled = compiler.compile(
+        kubeflow_project.tiny(), compiler.Options("image", exit_task=compiler.ExitTask("Last", ("true", "x")))
+    )
+    with pytest.raises(Refused, match="task final status not supported yet"):
+        Cluster(tmp_path, version=(2, 5)).run(compiled)
+
+
 def test_the_cache_answers_for_the_same_inputs_alone(cluster):
     first = cluster.run(pipeline())
     again = cluster.run(pipeline())
@@ -42,6 +114,26 @@ def test_the_cache_answers_for_the_same_inputs_alone(cluster):
     assert [run.tasks["Write"].state for run in (first, again, other)] == ["succeeded", "cached", "succeeded"]
     assert again.tasks["Write"].outputs == first.tasks["Write"].outputs
     assert again.tasks["Read"].state == "succeeded"  # caching is off
+
+
+@pytest.mark.parametrize(("version", "state"), [((2, 14), "cached"), ((2, 15), "succeeded")])
+def test_newer_versions_count_the_volumes_of_a_task(tmp_path, version, state):
+    cluster = Cluster(tmp_path, version=version)
+    mount = platform("kubernetes", w={"pvcMount": [{"constant": "claim", "mountPath": "/claim"}]})
+    texts = (pipeline(more=more) for more in ([], [mount]))
+    assert [cluster.run(text).tasks["Write"].state for text in texts] == ["succeeded", state]
+
+
+@pytest.mark.parametrize(("version", "text"), [((2, 14), "of the pod"), ((2, 13), "")])
+def test_a_variable_comes_from_an_annotation_of_the_pod(tmp_path, version, text):
+    asked = {
+        "podMetadata": {"annotations": {"some/thing": "of the pod"}},
+        "fieldPathAsEnv": [{"name": "FROM_POD", "fieldPath": "metadata.annotations['some/thing']"}],
+    }
+    show = {"command": ["python", "-c", "import os; print('annotation:', os.environ['FROM_POD'], end='.')"]}
+    changed = pipeline(container=show, more=[platform("kubernetes", w=asked)])
+    task = Cluster(tmp_path, version=version).run(changed, tasks={"Write"}).tasks["Write"]
+    assert f"annotation: {text}." in task.log
 
 
 def test_a_failed_task_is_tried_again_and_what_follows_is_skipped(cluster):

@@ -3,9 +3,14 @@
 import pathlib
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 
 import pytest
+
+import engines.job_server
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "kubeflow" / "Dockerfile").read_text()
@@ -94,7 +99,7 @@ def test_what_is_copied_exists_and_is_not_ignored():
     for source in sources:
         path = ROOT / source
         assert path.exists(), source
-        files = [path] if path.is_file() else [file for file in path.rglob("*.py") if "__pycache__" not in file.parts]
+        files = [path] if path.is_file() else [file for file in path.rglob("*.*") if "__pycache__" not in file.parts]
         assert files
         for file in files:
             assert not is_ignored(str(file.relative_to(ROOT)), RULES), file
@@ -135,17 +140,61 @@ def test_every_package_that_is_copied_gets_into_the_wheel():
 def test_the_bases_are_arguments_with_defaults_of_one_python_and_a_new_glibc():
     first = ALL.index(next(found for found in ALL if found[0] == "FROM"))
     defaults = dict(rest.split("=", 1) for rest in of("ARG", ALL[:first]))
+    assert defaults.pop("ENGINE") == "none"
     bases = [rest.partition(" AS ")[0] for rest in of("FROM", ALL)]
-    outside = [base for base in bases if base not in stages()]
-    assert outside == ["${BUILD_IMAGE}", "${BASE_IMAGE}"]
-    assert defaults.keys() == {"BUILD_IMAGE", "BASE_IMAGE"}
+    outside = [base for base in bases if base not in stages() and base != "engine-${ENGINE}"]
+    assert outside == [f"${{{name}}}" for name in ("BUILD_IMAGE", "MAVEN_IMAGE", "JAVA_IMAGE", *2 * ["BASE_IMAGE"])]
+    assert {f"${{{name}}}" for name in defaults} == set(outside)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == ">=3.11,<3.12"
     # Debian 13 has glibc 2.41; bookworm's 2.36 is too old for ml-metadata's wheel.
-    assert [value.rpartition("/")[2] for value in defaults.values()] == [
-        "python:3.11-trixie",
-        "python:3.11-slim-trixie",
-    ]
+    assert {name: value.rpartition("/")[2] for name, value in defaults.items()} == {
+        "BUILD_IMAGE": "python:3.11-trixie",
+        "BASE_IMAGE": "python:3.11-slim-trixie",
+        "MAVEN_IMAGE": "maven:3.9-eclipse-temurin-17",
+        "JAVA_IMAGE": "eclipse-temurin:17-jre",
+    }
+
+
+def test_the_image_without_an_engine_has_nothing_of_one():
+    """Stages that the last one does not need are left out by BuildKit, and by nobody's image taken in."""
+    assert ALL[[word for word, _ in ALL].index("FROM") - 1] == ("ARG", "ENGINE=none")
+    assert stages()["engine-none"] == []
+    assert {stage for stage, _, _ in copies(stages()[""])} == {"packages", "project"}
+
+
+def test_the_image_for_flink_has_java_and_its_job_server():
+    copied = {(stage, target) for stage, _, target in copies(stages()["engine-flink"])}
+    found = variables(stages()["engine-flink"])
+    assert ("java", found["PATH"].removesuffix("/bin:${PATH}")) in copied
+    assert ("job-server", found[engines.job_server.FOLDER]) in copied
+    assert f"{found['PATH'].partition(':')[0]}:" not in variables(stages()[""])["PATH"]
+    assert variables(stages()[""])["PATH"].endswith(":${PATH}")  # which keeps it
+    # The versions of Java are one: what Flink's image in the manifest has.
+    flink = (ROOT / "kubeflow" / "manifests" / "flink" / "flink.yaml").read_text()
+    (java,) = set(re.findall(r"-java(\d+)", flink))
+    assert re.findall(r"temurin[-:](\d+)", TEXT) == [java, java]
+
+
+def test_the_job_server_is_built_with_what_is_copied(tmp_path):
+    """And lies where the last stage takes it from. Maven takes a minute and the network, so it is not started."""
+    for stage, sources, target in copies(stages()["job-server"]):
+        for source in () if stage else sources:
+            path = ROOT / source
+            if path.is_dir():
+                shutil.copytree(path, tmp_path / target)
+            else:
+                (tmp_path / target).mkdir(exist_ok=True)
+                shutil.copy(path, tmp_path / target)
+    cache = variables(stages()["job-server"])["XDG_CACHE_HOME"]
+    show = "from environment import job_server as s; print(s.CACHE); assert (s.HERE / 'beam/pom.xml').exists()"
+    done = subprocess.run(
+        [sys.executable, "-c", show], cwd=tmp_path, env={"XDG_CACHE_HOME": cache}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in [source for _, sources, _ in copies(stages()["engine-flink"]) for source in sources]
+    (command,) = (rest for rest in of("RUN", stages()["job-server"]))
+    assert command.endswith("python -m environment.job_server flink")
 
 
 def test_every_argument_is_declared_before_it_is_used():

@@ -170,6 +170,8 @@ def test_a_namespace_that_is_given_comes_first(cluster):
 @pytest.mark.parametrize(
     ("refusal", "said"),
     [
+        ((404, b"404 page not found\n"), "has no KServe"),
+        ((404, {"message": 'namespaces "a" not found'}), 'refused the InferenceService: namespaces "a" not found.'),
         ((404, {"message": "the server could not find the requested resource"}), "has no KServe"),
         ((403, {"message": 'inferenceservices "a" is forbidden'}), "may not apply an InferenceService in kubeflow"),
         ((422, {"message": "spec.predictor is wrong"}), "refused the InferenceService: spec.predictor is wrong"),
@@ -256,6 +258,26 @@ def test_what_is_pushed_to_an_object_store_is_served_from_there():
     tasks = yaml.safe_load(kubeflow_runner.compile(chosen).split("\n---\n")[0])["root"]["dag"]["tasks"]
     given = tasks["InferenceService"]["inputs"]["parameters"]
     assert given["storage_uri"]["runtimeValue"]["constant"] == "s3://models/shapes"
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_what_kserve_reads_stays_as_it_is(scheme):
+    uri = f"{scheme}://models/shapes"
+    assert inference.as_kserve_calls_it(uri, {}) == uri
+    assert inference.render("a", uri)["spec"]["predictor"]["model"]["storageUri"] == uri
+
+
+def test_azures_store_is_called_as_kserve_calls_it(monkeypatch):
+    chosen = settings.load(overrides=["kubeflow.inference_service=shapes", "push.destination=az://models/shapes"])
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "mine")
+    tasks = yaml.safe_load(kubeflow_runner.compile(chosen).split("\n---\n")[0])["root"]["dag"]["tasks"]
+    given = tasks["InferenceService"]["inputs"]["parameters"]
+    assert given["storage_uri"]["runtimeValue"]["constant"] == "https://mine.blob.core.windows.net/models/shapes"
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME")
+    with pytest.raises(UserError, match=r"az://models/shapes as https://ACCOUNT.*set AZURE_STORAGE_ACCOUNT_NAME"):
+        kubeflow_runner.compile(chosen)
+    with pytest.raises(inference.InferenceError, match="set AZURE_STORAGE_ACCOUNT_NAME"):
+        inference.render("a", "az://models/shapes")
 
 
 def test_the_node_goes_after_pusher():

@@ -67,8 +67,8 @@ def run(code, folder, absent=()):
 
 
 @pytest.mark.parametrize("path", sorted(LAYER.rglob("*.py")), ids=lambda path: str(path.relative_to(LAYER)))
-def test_the_layer_imports_storage_alone_and_that_in_two_places(path):
-    allowed = {"storage"} if path.name in ("baseline.py", "entrypoint.py") else set()
+def test_the_layer_imports_storage_alone_and_that_in_three_places(path):
+    allowed = {"storage"} if path.name in ("baseline.py", "entrypoint.py", "probe.py") else set()
     assert imported(path) == allowed
 
 
@@ -86,13 +86,13 @@ def test_the_layer_runs_under_another_name_and_without_storage(tmp_path):
     run(COMPILES, tmp_path, absent=["boto3"])
 
 
-def test_a_history_on_a_volume_needs_nothing_of_s3(tmp_path):
+def test_a_history_on_a_volume_needs_nothing_of_object_stores(tmp_path):
     lift(tmp_path, "kubeflow", "storage")
-    for name in ("object_store", "object_versions", "filesystem"):
+    for name in ("object_store", "object_versions", "filesystem", "stores"):
         (tmp_path / "storage" / f"{name}.py").unlink()
     (tmp_path / "made").mkdir()
     (tmp_path / "made/file").write_text("content")
-    run(HISTORY, tmp_path, absent=["boto3", "botocore", "s3transfer"])
+    run(HISTORY, tmp_path, absent=["boto3", "botocore", "obstore"])
 
 
 def test_the_example_uses_the_layer_alone():

@@ -71,11 +71,14 @@ class KfpServer:
         ui: whether it is the user interface, which passes API calls on, or the API server alone.
         requests: "METHOD /path" of all requests, in order.
         failing: nodes that fail in runs.
+        waits: node -> what Argo says while its pod does not start, one for each look at the run; the node's name may
+            be "root-driver".
+        reasons: node -> what Argo says of its failure.
         outputs: node -> {name: (type, content)}; content is bytes for a file, or {file name: bytes} for a folder.
         cached: nodes whose results come from the cache.
     """
 
-    def __init__(self, version="2.16.1", multi_user=False, tokens=None, ui=True, tls=None, prefix=""):
+    def __init__(self, version="2.17.0", multi_user=False, tokens=None, ui=True, tls=None, prefix=""):
         self.version, self.multi_user, self.tokens, self.ui, self.prefix = (
             version,
             multi_user,
@@ -85,7 +88,7 @@ class KfpServer:
         )
         self.pipelines, self.versions, self.experiments, self.recurring, self.runs = {}, {}, {}, {}, {}
         self.requests, self.failing, self.outputs, self.cached = [], set(), {}, set()
-        self.objects, self.logs = {}, {}
+        self.objects, self.logs, self.waits, self.reasons = {}, {}, {}, {}
         self.breaks, self.answers, self.tokens_seen = [], [], set()
         self.fewest = 200  # largest page it gives
         self.clock = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -232,6 +235,8 @@ class KfpServer:
             # The server answers 200 before it looks.
             gone = b'{"error_message":"Failed to read logs"}'
             return self.logs.get(urllib.parse.unquote(log[2]), gone)
+        if old := re.fullmatch(r"/apis/v1beta1/runs/([0-9a-f-]{36})", path):
+            return self.workflow(self.find(self.runs, old[1], "Run"))
         if not path.startswith(API):
             raise Refusal(5, "Not Found")
         path = path.removeprefix(API)
@@ -495,7 +500,7 @@ class KfpServer:
         return self.shown(made)
 
     def shown(self, run):
-        return {key: value for key, value in run.items() if key not in ("pending", "pipeline_name", "next")}
+        return {key: value for key, value in run.items() if key not in ("pending", "pipeline_name", "next", "held")}
 
     def advance(self, run):
         """One step of a run each time it is looked at: a node starts, or ends."""
@@ -503,10 +508,16 @@ class KfpServer:
             details = run.setdefault("run_details", {"task_details": []})["task_details"]
             running = [task for task in details if task["state"] == "RUNNING"]
             run["state"] = "RUNNING"
-            if running:
+            name = running[0]["display_name"] if running else run["pending"][0]
+            first = not details and bool(self.waits.get("root-driver"))
+            if self.waits.get("root-driver" if first else name):
+                self.wait_once(run, details, "root-driver" if first else name)
+            elif running:
+                run.pop("held", None)
                 self.end(run, running[0])
             else:
-                name = run["pending"][0]
+                run.pop("held", None)
+                details[:] = [task for task in details if task["state"] != "PENDING"]
                 # As Argo's nodes come through: driver and executor beside the node itself, in no order.
                 details[:0] = [
                     self.task(run, "executor", "SUCCEEDED"),
@@ -514,6 +525,31 @@ class KfpServer:
                     self.task(run, name, "RUNNING", end="1970-01-01T00:00:00Z"),
                 ]
         return self.shown(run)
+
+    def wait_once(self, run, details, name):
+        """A look at a run while a pod does not start. The API of today gives states, and no reasons."""
+        run["held"] = {
+            "name": name,
+            "message": self.waits[name].pop(0),
+            "since": run.get("held", {}).get("since") or self.now(),
+        }
+        if not details:
+            details.append(self.task(run, name, "PENDING", end="1970-01-01T00:00:00Z"))
+
+    def workflow(self, run):
+        """What the API of KFP v1 says of a run: Argo's Workflow as text."""
+        nodes = {}
+        if held := run.get("held"):
+            place = f"w-1.{held['name']}" if held["name"] == "root-driver" else f"w-1.root.{held['name']}.executor"
+            pending = {"phase": "Pending", "message": held["message"], "startedAt": held["since"]}
+            nodes["w-1-1"] = {"name": place, "type": "Pod", **pending}
+        for task in run.get("run_details", {}).get("task_details", ()):
+            if task["state"] == "FAILED":
+                said = {"phase": "Failed", "message": self.reasons.get(task["display_name"], "Error (exit code 1)")}
+                place = f"w-1.root.{task['display_name']}.executor(0)"
+                nodes[task["task_id"]] = {"name": place, "type": "Pod", "startedAt": task["start_time"], **said}
+        manifest = {"metadata": {"name": "w-1"}, "status": {"phase": run["state"].title(), "nodes": nodes}}
+        return {"run": {"id": run["run_id"]}, "pipeline_runtime": {"workflow_manifest": json.dumps(manifest)}}
 
     def task(self, run, name, state, end=None):
         start = self.now()
@@ -536,7 +572,6 @@ class KfpServer:
         if task["state"] == "FAILED" or not run["pending"]:
             run["state"], run["finished_at"] = task["state"], self.now()
             if task["state"] == "FAILED":
-                run["error"] = {"code": 13, "message": f"child '{name}' failed"}
                 for omitted in run["pending"][:1]:  # Argo's phase, which is none of the API's states
                     end = "1970-01-01T00:00:00Z"
                     run["run_details"]["task_details"].append(
