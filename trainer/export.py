@@ -13,7 +13,6 @@ from trainer import features, images, views
 from trainer.summary import DataSummary
 
 KERAS_FILE = "assets.extra/model.keras"  # inside the SavedModel; TF Serving ignores the folder
-CLASSES_FILE = "assets.extra/classes.json"  # the class names by label, for those who ask for more than the best
 
 
 def export(
@@ -22,6 +21,7 @@ def export(
     directory: str | pathlib.Path,
     view_count: int = 1,
     background: images.Colour = (255, 255, 255),
+    temperature: float = 1.0,
 ) -> None:
     """Writes the network as a SavedModel with two signatures.
 
@@ -32,7 +32,8 @@ def export(
     `probabilities` alone, so that TFMA takes it for the prediction.
 
     Both decode and resize as the training data was (`images.decode`), and do what is needed beyond that inside the
-    network. The Keras file lies in `assets.extra/`, and so does `classes.json`, a list of the class names by label.
+    network. In `assets.extra/` lie the Keras file, whose logits know no temperature, `classes.json`, a list of the
+    class names by label, and `calibration.json`, {"temperature": float}.
 
     Args:
         model: from uint8 [batch, size, size, 3] to logits.
@@ -40,6 +41,7 @@ def export(
         directory: of the SavedModel; replaced in one step, so that no half model is ever there.
         view_count: answer with the mean of the logits of so many views of an image (`views.seen`).
         background: RGB, seen through the transparent parts of a PNG.
+        temperature: what the logits are divided by, see `calibration.temperature`.
     """
     directory = pathlib.Path(directory)
     partial = directory.with_name(f"{directory.name}.partial")
@@ -53,7 +55,7 @@ def export(
     def probabilities(encoded: tf.Tensor) -> tf.Tensor:
         pixels = images.decode_batch(encoded, summary.image_size, background)
         logits = model(tf.concat(views.seen(pixels, view_count), axis=0), training=False)
-        return tf.nn.softmax(tf.add_n(tf.split(logits, view_count)) / view_count)
+        return tf.nn.softmax(tf.add_n(tf.split(logits, view_count)) / (view_count * temperature))
 
     def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
         scores = probabilities(images)
@@ -71,7 +73,8 @@ def export(
     archive.write_out(str(partial), verbose=False)
     (partial / KERAS_FILE).parent.mkdir(exist_ok=True)
     model.save(partial / KERAS_FILE)
-    (partial / CLASSES_FILE).write_text(json.dumps(summary.class_names))
+    (partial / features.CLASSES_FILE).write_text(json.dumps(summary.class_names))
+    (partial / features.CALIBRATION_FILE).write_text(json.dumps({"temperature": temperature}))
 
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -14,10 +15,13 @@ import keras
 from core import files
 from core.images import colour
 from core.settings import Model, Training
-from trainer import export, hardware, summary, training
+from trainer import calibration, export, hardware, summary, training
+from trainer.input import evaluation_dataset
 
 if TYPE_CHECKING:
     from tfx.components.trainer.fn_args_utils import FnArgs
+
+log = logging.getLogger(__name__)
 
 if not (keras.__version__.startswith("3.") and keras.backend.backend() == "tensorflow"):
     raise ImportError(f"needs Keras 3 on TensorFlow, not Keras {keras.__version__} on {keras.backend.backend()}")
@@ -60,7 +64,14 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     if hardware.is_chief():
         background = colour(fn_args.custom_config["background"])
-        export.export(model, data, fn_args.serving_model_dir, model_settings.views, background)
+        temperature = 1.0
+        if model_settings.calibration == "temperature":
+            validation = evaluation_dataset(fn_args.eval_files, data.image_size, training_settings.batch_size)
+            temperature = calibration.temperature(
+                *calibration.served_logits(model, validation.as_numpy_iterator(), model_settings.views)
+            )
+            log.info("The temperature is %.3f.", temperature)
+        export.export(model, data, fn_args.serving_model_dir, model_settings.views, background, temperature)
         used = {
             "model": model_settings.model_dump(mode="json"),
             "training": training_settings.model_dump(mode="json"),
