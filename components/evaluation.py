@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
-from components import tfma_metrics
-from components.evaluator import BASELINE, CANDIDATE
+from components import robustness, tfma_metrics
+from components.evaluator import BASELINE, CANDIDATE, CORRUPTED, UNCALIBRATED
+from components.tfma_metrics import number
 from core import settings
+from core.near_duplicates import NearDuplicate
 from core.repeated import Repeated
-from review import duplicates, predictions
+from review import duplicates, near_duplicates, predictions
 from trainer import features
 
 ACCURACY, LOSS, TOP, MATRIX = "accuracy", "loss", "top_3_accuracy", "confusion_matrix"
-AUC, CALIBRATION = "auc", "calibration"
+AUC, CALIBRATION, CALIBRATION_ERROR = "auc", "calibration", "calibration_error"
 
 
 def eval_config(gates: settings.Gates, evaluation: settings.Evaluation) -> config_pb2.EvalConfig:
@@ -47,6 +52,14 @@ def eval_config(gates: settings.Gates, evaluation: settings.Evaluation) -> confi
         _ours(tfma_metrics.OneVersusRestAUC, AUC),
         _ours(tfma_metrics.TopLabelCalibration, CALIBRATION),
     ]
+    error = _ours(tfma_metrics.ExpectedCalibrationError, CALIBRATION_ERROR)
+    if gates.max_calibration_error is None:
+        overall.append(error)
+    else:  # TFMA judges what it measures in slices
+        threshold = config_pb2.MetricThreshold()
+        threshold.value_threshold.upper_bound.value = gates.max_calibration_error
+        error.per_slice_thresholds.add(slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold)
+        in_slices.append(error)
     slices = [(), (features.CLASS_NAME,), *(tuple(names.split(",")) for names in evaluation.slices)]
     models = [
         config_pb2.ModelSpec(
@@ -92,12 +105,15 @@ class Evaluation:
 
     Attributes:
         count: test examples.
-        accuracy, loss, top_3_accuracy: over all of them; loss in nats.
+        accuracy, loss, top_3_accuracy: over all of them; loss in nats. Of a baseline there is no top_3_accuracy, and
+            nothing of matrix, auc and calibration.
         recalls: class name -> accuracy within the slice of that true class.
         counts: class name -> its test examples.
         matrix: [true class][predicted class] counts, by label.
         auc: area under the ROC curve of each class against the rest, by label; NaN where there is none.
         calibration: (examples, sum of the highest probability, right ones) in equal bins of that probability.
+        calibration_error: over these bins; None in evaluations of before TFMA was asked for it.
+        uncalibrated: of the model without its temperature, {"temperature", "loss", "calibration"}; None without one.
         slices: all other slices.
     """
 
@@ -110,6 +126,8 @@ class Evaluation:
     matrix: list[list[int]]
     auc: list[float]
     calibration: list[list[float]]
+    calibration_error: float | None
+    uncalibrated: dict[str, Any] | None
     slices: list[Slice]
 
 
@@ -125,55 +143,72 @@ def load(path: str, model: str = CANDIDATE) -> Evaluation | None:
     by_class, others = {}, []
     for slice_key, values in found.items():
         names = {name: value if isinstance(value, str) else str(value) for name, value in slice_key}
-        part = Slice(names, round(_number(values["example_count"])), _number(values[ACCURACY]), _number(values[LOSS]))
+        part = Slice(
+            names,
+            round(number(values["example_count"])),
+            number(values[ACCURACY]),
+            number(values[LOSS]),
+        )
         if list(names) == [features.CLASS_NAME]:
             by_class[names[features.CLASS_NAME]] = part
         else:
             others.append(part)
-    plots = next(outputs for slice_key, outputs in result.plots if not slice_key)
-    calibration = _array(overall.get(CALIBRATION, {}))
+    plots = next((outputs for slice_key, outputs in result.plots if not slice_key), None)
+    error = number(overall.get(CALIBRATION_ERROR, {}))
+    *bins, loss, temperature = _array(overall[UNCALIBRATED]) if UNCALIBRATED in overall else (math.nan, math.nan)
     return Evaluation(
-        count=round(_number(overall["example_count"])),
-        accuracy=_number(overall[ACCURACY]),
-        loss=_number(overall[LOSS]),
-        top_3_accuracy=_number(overall[TOP]),
+        count=round(number(overall["example_count"])),
+        accuracy=number(overall[ACCURACY]),
+        loss=number(overall[LOSS]),
+        top_3_accuracy=number(overall.get(TOP, {})),
         recalls={name: part.accuracy for name, part in by_class.items()},
         counts={name: part.count for name, part in by_class.items()},
-        matrix=_matrix(plots[""][""]),
+        matrix=_matrix(plots[""][""]) if plots else [],
         auc=_array(overall.get(AUC, {})).tolist(),
-        calibration=calibration.reshape(-1, 3).tolist(),
+        calibration=_bins(_array(overall.get(CALIBRATION, {}))),
+        calibration_error=None if math.isnan(error) else error,
+        uncalibrated={"temperature": float(temperature), "loss": float(loss), "calibration": _bins(bins)}
+        if bins
+        else None,
         slices=others,
     )
 
 
-def measured(path: str, pictures: Sequence[Repeated] = ()) -> dict[str, dict | str | None]:
+def measured(
+    path: str, pictures: Sequence[Repeated] = (), near: Sequence[NearDuplicate] = ()
+) -> dict[str, dict | str | None]:
     """An Evaluator's result as plain data.
 
     Args:
         path: of the result.
         pictures: that several examples have, from `records.duplicates`.
+        near: examples that are nearly pictures of an earlier split, from `records.near_duplicates`.
 
     Returns:
-        "candidate" and "baseline", as `Evaluation` or None, "evaluation", the path, and "without_leaked" as from
-        `duplicates.kept`.
+        "candidate" and "baseline", as `Evaluation` or None, "evaluation", the path, "without_leaked" as from
+        `duplicates.kept`, "without_near" as from `near_duplicates.kept`, and "corruptions" as from `robustness.load`.
     """
     loaded = {name: load(path, name) for name in (CANDIDATE, BASELINE)}
-    remaining = None
-    if any(picture.leaked("test") for picture in pictures):
+    remaining, without_near = None, None
+    if near or any(picture.leaked("test") for picture in pictures):
         with contextlib.suppress(FileNotFoundError):  # an older evaluation kept no predictions
-            remaining = duplicates.kept(predictions.read(path), pictures)
+            table = predictions.read(path)
+            remaining = duplicates.kept(table, pictures)
+            without_near = near_duplicates.kept(table, near, pictures)
     return {name: dataclasses.asdict(found) if found else None for name, found in loaded.items()} | {
         "evaluation": path,
         "without_leaked": remaining,
+        "corruptions": robustness.load(os.path.join(path, CORRUPTED)),
+        "without_near": without_near,
     }
-
-
-def _number(value: Mapping) -> float:
-    return float(next((v for k, v in value.items() if k in ("doubleValue", "boundedValue")), float("nan")))
 
 
 def _array(value: Mapping) -> np.ndarray:
     return np.array(value.get("arrayValue", {}).get("float64Values", []), float)
+
+
+def _bins(flat: Sequence[float] | np.ndarray) -> list[list[float]]:
+    return np.reshape(flat, (-1, 3)).tolist()
 
 
 def _matrix(plots: Mapping) -> list[list[int]]:

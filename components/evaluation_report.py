@@ -20,17 +20,19 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
-from components import data_check, derived_features, evaluation, records, serving_check
+import trainer.model  # noqa: F401  its layers, which a Keras file may name
+from components import data_check, derived_features, evaluation, records, robustness, saliency_maps, serving_check
 from components.records import REPORT as INGEST
 from core.events import emit
 from core.settings import Settings
-from review import duplicates, predictions, results
+from review import duplicates, near_duplicates, predictions, results, weak_slices
 from review.report import build, card, page, schema
+from review.report import suspects as suspected_part
 from trainer import export, features
 
 
 class Report(types.Artifact):
-    """`report.html`, `report.json` (form: review.report.schema), `images.zip` and `model_card.md`."""
+    """`report.html`, `report.json` (form: review.report.schema), `images.zip`, `model_card.md` and `suspects.csv`."""
 
     TYPE_NAME = "alexnet.EvaluationReport"  # Kubeflow wants two parts
 
@@ -49,13 +51,14 @@ class Executor(base_executor.BaseExecutor):
         settings = Settings(**json.loads(exec_properties["settings"]))
         previous = read_report(given["previous_report"].uri) if "previous_report" in given else None
         emit("status", text="writing the report")
-        report, files = gather(
-            given, settings, exec_properties["version"], previous, getattr(self._context, "pipeline_run_id", None)
-        )
+        report, files = gather(given, settings, previous, getattr(self._context, "pipeline_run_id", None))
         output = artifact_utils.get_single_uri(output_dict["report"])
         write(output, report, files)
         with fileio.open(os.path.join(output, build.CARD), "w") as file:
             file.write(card.markdown(report))
+        if report.suspects:
+            with fileio.open(os.path.join(output, suspected_part.LIST), "w") as file:
+                file.write(suspected_part.listed(report))
 
 
 class ReportSpec(component_spec.ComponentSpec):
@@ -63,7 +66,6 @@ class ReportSpec(component_spec.ComponentSpec):
 
     PARAMETERS = {
         "settings": component_spec.ExecutionParameter(type=str),
-        "version": component_spec.ExecutionParameter(type=str),
         "code": component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {
@@ -90,7 +92,6 @@ class EvaluationReport(base_component.BaseComponent):
     def __init__(
         self,
         settings: Settings,
-        version: str,
         code: str = "",
         tuner_results: types.BaseChannel | None = None,
         previous_report: types.BaseChannel | None = None,
@@ -98,7 +99,6 @@ class EvaluationReport(base_component.BaseComponent):
     ) -> None:
         """Args:
         settings: of the run; the report shows them.
-        version: identifies the content of the data source.
         code: fingerprint of the code that writes the report, for the cache.
         tuner_results: of the search that found the recipe, if there was one.
         previous_report: of the run before, which hands on the history.
@@ -107,7 +107,6 @@ class EvaluationReport(base_component.BaseComponent):
         super().__init__(
             ReportSpec(
                 settings=json.dumps(settings.model_dump(mode="json"), sort_keys=True),
-                version=version,
                 code=code,
                 tuner_results=tuner_results,
                 previous_report=previous_report,
@@ -120,7 +119,6 @@ class EvaluationReport(base_component.BaseComponent):
 def gather(
     given: dict[str, types.Artifact],
     settings: Settings,
-    version: str,
     previous: schema.Report | None,
     run_id: str | None,
 ) -> tuple[schema.Report, dict[str, bytes]]:
@@ -129,7 +127,6 @@ def gather(
     Args:
         given: the inputs of `ReportSpec` by their names.
         settings: of the run; the report shows the recipe that was used, which Tuner may have changed.
-        version: identifies the content of the data source.
         previous: the report of the run before.
         run_id: of the pipeline run.
     """
@@ -140,11 +137,15 @@ def gather(
     blessed = given["blessing"].get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
     serves = given["infra_blessing"].get_int_custom_property("blessed") == 1
     repeated = records.duplicates(given["examples"].uri)
-    measured = {"data": ingested, "blessed": blessed, **evaluation.measured(given["evaluation"].uri, repeated)}
+    near = records.near_duplicates(given["examples"].uri)
+    measured = {"data": ingested, "blessed": blessed, **evaluation.measured(given["evaluation"].uri, repeated, near)}
     evaluated = cast(dict, results.evaluate(measured, settings))  # a candidate was measured
     state = "cleared" if blessed and serves else "not pushed"
     sentence = results.verdict({"state": state, "evaluation": evaluated, "serving_check": served})
     made = datetime.datetime.now().isoformat(timespec="seconds")
+    plan = robustness.Plan.of(settings)
+    if evaluated["corruptions"]:
+        evaluated["corruptions"]["picture"] = robustness.PICTURE
     part = schema.Evaluation(**evaluated)
     past = schema.Past(
         run=run_id or "",
@@ -155,22 +156,45 @@ def gather(
         blessed=blessed,
     )
     table = predictions.read(given["evaluation"].uri)
-    chosen = build.choose(table, [row.class_name for row in part.classes])
+    weak = weak_slices.find(table, settings.evaluation)
+    chosen = build.choose(table, [row.class_name for row in part.classes], weak.rows if weak else ())
     twins = duplicates.choose(repeated)
-    wanted = build.wanted(table, chosen, twins)
+    temperature = part.uncalibrated.temperature if part.uncalibrated else 1.0
+    suspected = suspected_part.find(given["evaluation"].uri, part.class_names, ingested, temperature)
+    wanted = suspected_part.with_wanted(build.wanted(table, chosen, twins), suspected)
+    pairs = near_duplicates.choose(near)
+    for split, keys in near_duplicates.keys(pairs).items():
+        wanted.setdefault(split, set()).update(keys)
     images = read_images(given["examples"], wanted)
     pictures, files = build.pictures(table, chosen, images, part.class_names)
+    if plan and part.corruptions:
+        files[robustness.PICTURE] = robustness.picture(next(records.read(given["examples"], "test")), plan)
+    if weak:
+        found = weak.record({row: picture.file for (row, _), picture in zip(chosen, pictures, strict=True)})
+        part = part.model_copy(update={"weak_slices": schema.WeakSlices(**found)})
+    network = load(path_utils.serving_model_path(given["model"].uri))
+    maps = None
+    if settings.evaluation.saliency_maps:
+        encoded = [images[build.key(table.iloc[row])] for row, _ in chosen]
+        pictures, drawn, maps = saliency_maps.add(network, pictures, encoded, part.class_names)
+        files |= drawn
     shown, more = build.duplicate_pictures(twins, images)
     files |= more
+    suspects, more = suspected_part.pictures(suspected, images)
+    files |= more
+    near_shown, near_files = build.near_pairs(pairs, images)
+    files |= near_files
     report = schema.Report(
         name=settings.name,
         made=made,
         verdict=schema.Verdict(state=state, sentence=sentence),
         run=schema.Run(id=run_id) if run_id else None,
-        model=describe(settings, path_utils.serving_model_path(given["model"].uri)),
+        model=describe(settings, network),
         evaluation=part,
         pictures=pictures,
-        data=_data(ingested, given, version, twins, shown),
+        maps=maps,
+        data=_data(ingested, given, twins, shown, near_shown),
+        suspects=suspects,
         training=_read_json(given["model_run"].uri, "history.json")["epochs"],
         tuning=results.trials(_read_json(given["tuner_results"].uri, "tuner_results.json"))
         if "tuner_results" in given
@@ -214,16 +238,22 @@ def read_images(examples: types.Artifact, wanted: Mapping[str, set[build.Key]]) 
     return found
 
 
-def describe(settings: Settings, model: str) -> str:
+def load(model: str) -> keras.Model | None:
+    """The network in an exported model; None where it is not ours and has no Keras file."""
+    path = os.path.join(model, export.KERAS_FILE)
+    return keras.models.load_model(path, compile=False) if fileio.exists(path) else None
+
+
+def describe(settings: Settings, network: keras.Model | None) -> str:
     """The network in a sentence."""
-    parameters = keras.models.load_model(os.path.join(model, export.KERAS_FILE), compile=False).count_params()
     chosen = settings.model
     kind = {"paper": "AlexNet as published", "cifar": "AlexNet with a stem for small images"}[chosen.variant]
     normalization = {"batch": "batch", "lrn": "local response", "none": "no"}[chosen.normalization]
+    parameters = f", {network.count_params():,} parameters" if network else ""
     views = f", answers averaged over {chosen.views} views of an image" if chosen.views > 1 else ""
     return (
         f"{kind}, width {chosen.width:g}, {normalization} normalization, input {chosen.input_size} × "
-        f"{chosen.input_size} pixels, {parameters:,} parameters{views}"
+        f"{chosen.input_size} pixels{parameters}{views}"
     )
 
 
@@ -248,9 +278,9 @@ def read_report(uri: str) -> schema.Report:
 def _data(
     ingested: dict,
     given: dict[str, types.Artifact],
-    version: str,
     twins: duplicates.Chosen,
     shown: list[schema.DuplicatePicture],
+    near_shown: list[schema.NearPair],
 ) -> schema.Data:
     anomalies = []
     for split in artifact_utils.decode_split_names(given["anomalies"].split_names):
@@ -267,8 +297,12 @@ def _data(
     found = ingested.get("duplicates")
     if found:
         found = {**found, "kinds": {kind: count for kind, (_, count) in twins.items()}, "shown": shown}
+    near = ingested.get("near_duplicates")
+    if near:
+        near = {**near, "shown": near_shown}
+    kept |= {key: ingested.get(key) or None for key in ("fingerprint", "read", "due", "corrections")}
     return schema.Data(
-        **kept, anomalies=anomalies, distributions=distributions, fingerprint=version, duplicates=found
+        **kept, anomalies=anomalies, distributions=distributions, duplicates=found, near_duplicates=near
     )
 
 

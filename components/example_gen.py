@@ -6,6 +6,7 @@ Everything is done in the executor, none of it in a driver, so that it works the
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import itertools
 import json
 import os
@@ -21,11 +22,12 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from components import ingest, ingest_report
-from components.records import DUPLICATES, REPORT
-from components.sources import open_source
+from components import corrected, ingest, ingest_report, near_duplicates
+from components.records import DUPLICATES, NEAR_DUPLICATES, REPORT
+from components.sources import fingerprint, open_source
 from core import settings
 from core.events import emit
+from review import suspects
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -37,21 +39,29 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the splits train, validation and test, `ingest.json` and `duplicates.json` into `examples`.
+        """Writes the splits train, validation and test, `ingest.json`, `duplicates.json` and, where they are looked
+        for, `near_duplicates.json` into `examples`.
 
         Raises:
-            UserError: the source is not there, unusable, or holds too many bad examples.
+            UserError: the source is not there, unusable, or holds too many bad examples; or the list of corrections
+                does not fit it.
         """
         examples = artifact_utils.get_single_instance(output_dict["examples"])
-        data = settings.Data(**json.loads(exec_properties["data"]))
-        notes = os.path.join(examples.uri, "notes")  # which a distributed runner's workers can reach, too
+        data = settings.Data(**json.loads(exec_properties["data"]), version=exec_properties["version"])
+        began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        # Which a distributed runner's workers can reach, too.
+        notes, thumbnails = (os.path.join(examples.uri, name) for name in ("notes", "thumbnails"))
         with tempfile.TemporaryDirectory() as scratch:
             source = open_source(data, pathlib.Path(scratch))
+            listed = corrected.Listed.open(data.corrections, source.class_names)
             with self._make_beam_pipeline() as pipeline:
                 outputs = (
                     pipeline
                     | "Shards" >> beam.Create(source.shards(), reshuffle=True)
-                    | "Read" >> ingest.ReadExamples(source, data.validation_share, data.background)
+                    | "Read"
+                    >> ingest.ReadExamples(
+                        source, data.validation_share, data.background, data.near_duplicates, listed
+                    )
                 )
                 for kind, split in itertools.product(ingest.KINDS, ingest_report.SPLITS):
                     pattern = os.path.join(examples.uri, f"Split-{split}", kind)
@@ -59,20 +69,47 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                         pattern, file_name_suffix=".tfrecord"
                     )
                 _ = outputs["notes"] | "Notes" >> beam.io.WriteToText(os.path.join(notes, "part"), num_shards=1)
+                pattern = os.path.join(thumbnails, "part")
+                _ = outputs["thumbnails"] | "Thumbnails" >> beam.io.WriteToTFRecord(pattern)
             (written,) = fileio.glob(os.path.join(notes, "part*"))
             with fileio.open(written, "r") as file:
-                report, repeated = ingest_report.summarise(data.source, source, file.read().splitlines())
-        fileio.rmtree(notes)
+                told = file.read().splitlines()
+            report, repeated = ingest_report.summarise(data.source, source, told)
+        if not report.fatal:  # or not all records were read
+            changed, counts = corrected.summarise(listed, told, report.counts)
+            report = dataclasses.replace(report, corrections=changed, counts=counts)
+        near = None
+        if data.near_duplicates:
+            near = near_duplicates.find(lambda: near_duplicates.read(thumbnails), repeated)
+            report = dataclasses.replace(report, near_duplicates=ingest_report.count_near_duplicates(near))
+        for folder in (notes, thumbnails):
+            fileio.rmtree(folder)
+        # Now, since only reading prepares what TensorFlow Datasets has to download or draw.
+        version = exec_properties["version"]
+        report = dataclasses.replace(
+            report,
+            fingerprint=fingerprint.data(data) if version == "auto" else version,
+            read=began,
+            due=exec_properties["due"] or "",
+        )
         ingest_report.verdict(report, data.max_bad_share)
         if report.bad:
             where, why, _ = report.bad_records[0]
             emit("warning", text=f"{report.bad} bad examples dropped; the first is {where}: {why}")
         for reason, count in report.ignored.items():
             emit("warning", text=f"{count} files ignored: {reason}")
+        if report.corrections:
+            emit("note", text=suspects.tell_corrections(report.corrections).rstrip("."))
         for sentence in ingest_report.tell_duplicates(report, repeated):
             emit("warning", text=sentence)
+        for sentence in ingest_report.tell_near_duplicates(report, near or ()):
+            emit("warning", text=sentence)
         pictures = [dataclasses.asdict(each) for each in repeated]
-        for name, content in ((REPORT, report.to_json()), (DUPLICATES, json.dumps({"pictures": pictures}, indent=1))):
+        files = {REPORT: report.to_json(), DUPLICATES: json.dumps({"pictures": pictures}, indent=1)}
+        if near is not None:
+            pairs = [dataclasses.asdict(each) for each in near]
+            files[NEAR_DUPLICATES] = json.dumps({"examples": pairs}, indent=1)
+        for name, content in files.items():
             with fileio.open(os.path.join(examples.uri, name), "w") as file:
                 file.write(content)
         examples.split_names = artifact_utils.encode_split_names(list(ingest_report.SPLITS))
@@ -86,6 +123,7 @@ class ImageExampleGenSpec(component_spec.ComponentSpec):
         "data": component_spec.ExecutionParameter(type=str),
         "version": component_spec.ExecutionParameter(type=str),
         "code": component_spec.ExecutionParameter(type=str),
+        "due": component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {}
     OUTPUTS = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
@@ -100,7 +138,8 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
     def __init__(self, data: settings.Data, version: str, code: str = "") -> None:
         """Args:
         data: what to read, and how to split it.
-        version: identifies the content of the source; a cached result is used only for the same version.
+        version: identifies the content of the source; a cached result is used only for the same version. "auto":
+            found out when it is read, for orchestrators that do not cache this node.
         code: fingerprint of the code that reads, for the same purpose.
         """
         wanted = data.model_dump(include=INGEST_SETTINGS)
@@ -109,6 +148,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
                 data=json.dumps(wanted, sort_keys=True),
                 version=version,
                 code=code,
+                due="",  # an orchestrator with schedules puts the time there
                 examples=types.Channel(type=standard_artifacts.Examples),
             )
         )
@@ -117,5 +157,5 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
 # The other settings of the data concern later nodes and must not invalidate the cache.
 INGEST_SETTINGS = {
     "source", "data_dir", "train_split", "test_split", "validation_share", "background", "max_bad_share",
-    "newest_spans", "features",
+    "newest_spans", "features", "corrections", "near_duplicates",
 }  # fmt: skip

@@ -1,8 +1,9 @@
 """The Beam transforms that turn a source's shards into tf.Examples in three splits.
 
 A picture of the training split goes to validation by its digest: always the same ones, whatever else there is, and a
-picture that is there twice goes one way. Two things only the whole can tell, and they are settled at the end: that
-each class keeps a training picture, and which pictures occur more than once.
+picture that is there twice goes one way. Three things only the whole can tell, and they are settled at the end: that
+each class keeps a training picture, which pictures occur more than once, and which nearly do. Corrected labels, see
+`components.corrected`, move nothing: what is settled goes by the classes that the source gives.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import apache_beam as beam
 import numpy as np
 import tensorflow as tf
 
+from components import corrected, near_duplicates
 from components.ingest_report import SPLITS
 from components.sources import BadRecord, Record, Shard, Source
 from core import images
@@ -31,16 +33,26 @@ BUCKETS = 16  # of digests, so that few and not too large elements are grouped
 class ReadExamples(beam.PTransform):
     """Shards -> a dict of PCollections: serialized examples by kind and split ("read train"), and "notes" as JSON.
 
-    A note is ["count", split, class name, n], ["bad", where, why, n], ["fatal", sentence, "", 1] or
-    ["repeated", digest, [[split, class name, id], ...], 1].
+    A note is ["count", split, class name, n], ["bad", where, why, n], ["fatal", sentence, "", 1],
+    ["repeated", digest, [[split, class name, id], ...], 1], or one of `components.corrected`:
+    ["changed", split, [class name, corrected one], n], ["matched" or "other picture", line, "", n]. The counts are by
+    the classes that the source gives, everything else is by the corrected ones. "thumbnails" are tables of
+    `near_duplicates.SCHEMA`, none where near-duplicates are not wanted.
     """
 
-    def __init__(self, source: Source, validation_share: float, background: str) -> None:
+    def __init__(
+        self,
+        source: Source,
+        validation_share: float,
+        background: str,
+        near: bool = True,
+        listed: corrected.Listed | None = None,
+    ) -> None:
         super().__init__()
-        self._read = _Read(source, validation_share, background)
+        self._read = _Read(source, validation_share, background, near, listed or corrected.Listed())
 
     def expand(self, shards: beam.PCollection) -> dict[str, beam.PCollection]:
-        tags = ("notes", "seen", *SPLITS)
+        tags = ("notes", "seen", "thumbnails", *SPLITS)
         read = shards | "Shards to examples" >> beam.ParDo(self._read).with_outputs("held", *tags)
         settled = (
             read.held
@@ -55,18 +67,28 @@ class ReadExamples(beam.PTransform):
             for kind, found in zip(KINDS, (read, settled), strict=True)
             for name in SPLITS
         }
-        return splits | {"notes": (read.notes, settled.notes, repeated) | "All notes" >> beam.Flatten()}
+        thumbnails = (read.thumbnails, settled.thumbnails) | "All thumbnails" >> beam.Flatten()
+        notes = (read.notes, settled.notes, repeated) | "All notes" >> beam.Flatten()
+        return splits | {"notes": notes, "thumbnails": thumbnails}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Placed:
-    """A serialized example and where it goes."""
+    """A serialized example and where it goes.
+
+    Attributes:
+        class_name: that the source gives it.
+        becomes: its class after corrections; corrected.LEFT_OUT: it is not written, and has no `example`.
+        thumbnail: of its picture, empty where none is wanted.
+    """
 
     split: str
     class_name: str
     id: str
     digest: bytes
     example: bytes
+    becomes: str
+    thumbnail: bytes = b""
 
 
 class _Outputs:
@@ -74,20 +96,33 @@ class _Outputs:
 
     def __init__(self) -> None:
         self._counts: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._changed: collections.Counter[tuple[str, str, str]] = collections.Counter()
         self._seen: dict[int, list[tuple[bytes, tuple[str, str, str]]]] = {}
+        self._thumbnails: list[near_duplicates.Seen] = []
 
-    def example(self, placed: _Placed) -> beam.pvalue.TaggedOutput:
+    def example(self, placed: _Placed) -> Iterator[beam.pvalue.TaggedOutput]:
         self._counts[placed.split, placed.class_name] += 1
+        if placed.becomes != placed.class_name:
+            self._changed[placed.split, placed.class_name, placed.becomes] += 1
+        if placed.becomes == corrected.LEFT_OUT:
+            return
         bucket = self._seen.setdefault(placed.digest[0] % BUCKETS, [])
-        bucket.append((placed.digest, (placed.split, placed.class_name, placed.id)))
-        return beam.pvalue.TaggedOutput(placed.split, placed.example)
+        bucket.append((placed.digest, (placed.split, placed.becomes, placed.id)))
+        if placed.thumbnail:
+            seen = near_duplicates.Seen(placed.split, placed.becomes, placed.id, placed.digest, placed.thumbnail)
+            self._thumbnails.append(seen)
+        yield beam.pvalue.TaggedOutput(placed.split, placed.example)
 
     def rest(self) -> Iterator[beam.pvalue.TaggedOutput]:
         """What is to be given out when all examples are."""
         for bucket, pictures in self._seen.items():
             yield beam.pvalue.TaggedOutput("seen", (bucket, pictures))
+        for table in near_duplicates.pack(self._thumbnails):
+            yield beam.pvalue.TaggedOutput("thumbnails", table)
         for (split, name), count in self._counts.items():
             yield _note("count", split, name, count)
+        for (split, name, becomes), count in self._changed.items():
+            yield _note(corrected.CHANGED, split, [name, becomes], count)
 
 
 class _Read(beam.DoFn):
@@ -96,29 +131,40 @@ class _Read(beam.DoFn):
     They, and only they, are moved across it by `_Settle`.
     """
 
-    def __init__(self, source: Source, validation_share: float, background: str) -> None:
+    def __init__(
+        self,
+        source: Source,
+        validation_share: float,
+        background: str,
+        near: bool,
+        listed: corrected.Listed,
+    ) -> None:
         self._source = source
         self._validation_share = validation_share
+        self._near = near
         self._background = images.colour(background)
+        self._listed = listed
         self._done = 0
         self._told = 0.0
 
     def process(self, shard: Shard) -> Iterator[beam.pvalue.TaggedOutput]:
-        outputs = _Outputs()
+        outputs, matched = _Outputs(), corrected.Matched(self._listed)
         held: dict[tuple[str, str], list[_Placed]] = {}
         try:
             for record in self._source.read(shard):
                 if isinstance(record, BadRecord):
+                    matched.bad(record.where)
                     yield _note("bad", record.where, record.why, record.count)
                     continue
                 try:
-                    placed = self._place(record, shard.split)
+                    placed = self._place(record, shard.split, matched)
                 except images.BadImage as problem:
+                    matched.bad(record.id)
                     yield _note("bad", record.id, str(problem), 1)
                     continue
                 self._progress()
                 for decided in [placed] if shard.split == "test" else _hold(held, placed):
-                    yield outputs.example(decided)
+                    yield from outputs.example(decided)
         except UserError as problem:
             # Beam would wrap the exception into a page of its own; the executor raises it again.
             yield _note("fatal", str(problem), "", 1)
@@ -126,16 +172,23 @@ class _Read(beam.DoFn):
             for each in nearest:
                 yield beam.pvalue.TaggedOutput("held", each)
         yield from outputs.rest()
+        yield from (_note(*note) for note in matched.notes())
 
-    def _place(self, record: Record, split: str) -> _Placed:
+    def _place(self, record: Record, split: str, matched: corrected.Matched) -> _Placed:
         if not 0 <= record.label < len(self._source.class_names):
             raise images.BadImage(f"label {record.label} is none of the {len(self._source.class_names)} classes")
-        encoded, digest = check(record.image, self._background)
+        encoded, pixels = look(record.image, self._background)
+        digest = images.digest(pixels)
         if split == "train" and images.share_of(digest) < self._validation_share:
             split = "validation"
         name = self._source.class_names[record.label]
-        example = make_example(encoded, record.label, name, record.id, record.features)
-        return _Placed(split, name, record.id, digest, example)
+        becomes = matched.becomes(record.id, digest, name)
+        example = thumbnail = b""
+        if becomes != corrected.LEFT_OUT:
+            label = record.label if becomes == name else self._source.class_names.index(becomes)
+            example = make_example(encoded, label, becomes, record.id, record.features)
+            thumbnail = near_duplicates.thumbnail(pixels) if self._near else b""
+        return _Placed(split, name, record.id, digest, example, becomes, thumbnail)
 
     def _progress(self) -> None:
         self._done += 1
@@ -158,10 +211,16 @@ def check(image: bytes | np.ndarray, background: images.RGB) -> tuple[bytes, byt
     Raises:
         core.images.BadImage: truncated, corrupt, or not an image.
     """
+    encoded, pixels = look(image, background)
+    return encoded, images.digest(pixels)
+
+
+def look(image: bytes | np.ndarray, background: images.RGB) -> tuple[bytes, np.ndarray]:
+    """As `check`, but the pixels themselves, uint8 [height, width, 3], in place of their digest."""
     if isinstance(image, np.ndarray):
-        return images.encode(image), images.digest(image)
+        return images.encode(image), image
     seen = see(image, background)
-    return images.encode(seen.pixels) if seen.transparent else seen.encoded, images.digest(seen.pixels)
+    return images.encode(seen.pixels) if seen.transparent else seen.encoded, seen.pixels
 
 
 def _hold(held: dict[tuple[str, str], list[_Placed]], placed: _Placed) -> list[_Placed]:
@@ -195,7 +254,7 @@ class _Settle(beam.DoFn):
                 counts[split, name] += number
         outputs = _Outputs()
         for placed in settle(list(everything[1]), counts):
-            yield outputs.example(placed)
+            yield from outputs.example(placed)
         yield from outputs.rest()
 
 

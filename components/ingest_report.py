@@ -9,6 +9,7 @@ from typing import Any
 
 from components.sources import Source
 from core.errors import UserError
+from core.near_duplicates import NearDuplicate
 from core.repeated import SPLITS, Member, Repeated
 
 NOTED = 100  # bad records that are named in the report; all are counted
@@ -26,6 +27,11 @@ class Report:
         ignored: files that are no examples: reason -> count.
         fatal: sentences of what makes the source unusable as a whole.
         duplicates: of the pictures that occur more than once, see `count_duplicates`; {}: not looked for.
+        near_duplicates: of those that nearly do, see `count_near_duplicates`; {}: not looked for.
+        fingerprint: identifies the content of the source as it was read.
+        read: when reading began, in UTC by ISO 8601.
+        due: when an orchestrator's schedule wanted the run, likewise; "" where there was none or it does not tell.
+        corrections: what became of corrected labels, see `components.corrected.summarise`; {}: there are none.
     """
 
     source: str
@@ -36,6 +42,11 @@ class Report:
     ignored: dict[str, int]
     fatal: tuple[str, ...] = ()
     duplicates: dict[str, Any] = dataclasses.field(default_factory=dict)
+    near_duplicates: dict[str, Any] = dataclasses.field(default_factory=dict)
+    fingerprint: str = ""
+    read: str = ""
+    due: str = ""
+    corrections: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -71,6 +82,31 @@ def count_duplicates(repeated: Iterable[Repeated]) -> dict[str, Any]:
         },
         "copies": {split: sum(each.copies(split) for each in repeated) for split in SPLITS},
     }
+
+
+def count_near_duplicates(found: Iterable[NearDuplicate]) -> dict[str, Any]:
+    """The numbers for the report.
+
+    Returns:
+        examples: {"validation", "test"}: of the split, whose pictures are nearly one of an earlier split.
+        contradicting: those that stand under another class than the one that is most alike.
+    """
+    found = list(found)
+    return {
+        "examples": {split: sum(each.example.split == split for each in found) for split in SPLITS[1:]},
+        "contradicting": sum(each.contradicting for each in found),
+    }
+
+
+def tell_near_duplicates(report: Report, found: Iterable[NearDuplicate]) -> Iterator[str]:
+    """A sentence about test examples that are nearly pictures of an earlier split, for who follows the run."""
+    test = [each for each in found if each.example.split == "test"]
+    if test:
+        first = max(test, key=lambda each: each.likeness)
+        yield (
+            f"test examples that are nearly training pictures: {len(test)} of {sum(report.counts['test'].values())}, "
+            f"such as {first.example.id} of {first.known.id}; what is measured on them proves little"
+        )
 
 
 def tell_duplicates(report: Report, repeated: list[Repeated]) -> Iterator[str]:
@@ -129,6 +165,9 @@ def verdict(report: Report, max_bad_share: float) -> None:
 def _dropped(report: Report) -> str:
     """What may explain that something is empty."""
     told = [f"{count} files: {reason}" for reason, count in report.ignored.items()]
+    if corrections := report.corrections:
+        counts = f"{corrections['left_out']} left out and {corrections['relabelled']} relabelled"
+        told.append(f"{counts} by {corrections['file']}")
     if report.bad:
         told.insert(0, f"{report.bad} bad ones, the first is {report.bad_records[0][0]}: {report.bad_records[0][1]}")
     return f" (not used were {'; '.join(told)})" if told else ""
@@ -147,7 +186,7 @@ def summarise(source_name: str, source: Source, notes: list[str]) -> tuple[Repor
             bad.append((first, second, number))
         elif kind == "repeated":
             repeated.append(Repeated(first, tuple(Member(*member) for member in second)))
-        else:
+        elif kind == "fatal":
             fatal.append(first)
     repeated.sort(key=lambda each: (not each.leaked("test"), not each.contradicting, each.digest))
     report = Report(

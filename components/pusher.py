@@ -24,12 +24,12 @@ from components.evaluation_report import Report
 from core import walk
 from core.errors import UserError
 from review.report import build
-from storage import versions
+from storage import retention, versions
 from storage.object_store import ObjectStoreError
 
 RECORD = os.path.join("assets.extra", "pushed.json")
 CARD = os.path.join("assets.extra", build.CARD)
-REPORT = "report"
+REPORT, KEEP = "report", "keep_versions"
 
 
 class Executor(tfx_pusher.Executor):
@@ -52,12 +52,16 @@ class Executor(tfx_pusher.Executor):
         card = os.path.join(reports[0].uri, build.CARD) if reports else None
         path, version = push(self.GetModelPath(input_dict), destination.filesystem.base_directory, card)
         self._MarkPushed(pushed, pushed_destination=path, pushed_version=version)
+        retention.tidy(destination.filesystem.base_directory, int(exec_properties.get(KEEP) or 0))
 
 
 class PusherSpec(component_spec.ComponentSpec):
-    """The interface of TFX's Pusher, and the report whose model card goes with the model."""
+    """The interface of TFX's Pusher, the report whose model card goes with the model, and how many versions stay."""
 
-    PARAMETERS = standard_component_specs.PusherSpec.PARAMETERS
+    PARAMETERS = {
+        **standard_component_specs.PusherSpec.PARAMETERS,
+        KEEP: component_spec.ExecutionParameter(type=int),
+    }
     INPUTS = {
         **standard_component_specs.PusherSpec.INPUTS,
         REPORT: component_spec.ChannelParameter(type=Report, optional=True),
@@ -71,13 +75,17 @@ class Pusher(base_component.BaseComponent):
     SPEC_CLASS = PusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
-    def __init__(self, push_destination: pusher_pb2.PushDestination, **inputs: types.BaseChannel) -> None:
+    def __init__(
+        self, push_destination: pusher_pb2.PushDestination, keep_versions: int = 0, **inputs: types.BaseChannel
+    ) -> None:
         """Args:
         push_destination: with `filesystem.base_directory`.
+        keep_versions: how many of the newest stay there, see `storage.retention`; 0: all.
         **inputs: of `PusherSpec`.
         """
         pushed = types.Channel(type=standard_artifacts.PushedModel)
-        super().__init__(PusherSpec(push_destination=push_destination, pushed_model=pushed, **inputs))
+        given = {"push_destination": push_destination, KEEP: keep_versions}
+        super().__init__(PusherSpec(**given, pushed_model=pushed, **inputs))
 
 
 def push(model: str, base: str, card: str | None = None) -> tuple[str, str]:
@@ -87,7 +95,7 @@ def push(model: str, base: str, card: str | None = None) -> tuple[str, str]:
 
     Args:
         model: a folder.
-        base: the folder that servers watch, or s3://BUCKET/FOLDER.
+        base: the folder that servers watch, or a folder in an object store, such as s3://BUCKET/FOLDER.
         card: the model card, a Markdown file; it is put into `assets.extra/`.
 
     Returns:

@@ -1,6 +1,7 @@
 """Draws small labelled pictures of ten geometric shapes with numpy alone; `components.shapes10` makes a data set.
 
     images, labels = draw(range(1000), split="train")
+    inside = masks(range(1000), split="train")  # where the shapes are
 
 A picture is one filled shape on a background: flat, gradient, cloudy, striped or chequered. Place, size, turn,
 colours, sharpness and sensor noise vary; the shape may be lighter or darker than what is behind it, and a bar or
@@ -81,14 +82,29 @@ def draw(indices: Iterable[int], split: str = "train") -> tuple[Array, Array]:
 
     Any index from 0 is allowed, in any order; how many of them a data set uses is the data set's choice.
     """
+    images, _, labels = _drawn(indices, split)
+    return images, labels
+
+
+def masks(indices: Iterable[int], split: str = "train") -> Array:
+    """Where the shapes of the pictures `indices` of `split` are: bool [n, 32, 32].
+
+    True inside of the shape, also where a bar or a blob covers it; false in the hole of a ring.
+    """
+    return _drawn(indices, split)[1]
+
+
+def _drawn(indices: Iterable[int], split: str) -> tuple[Array, Array, Array]:
+    """Images, masks and labels."""
     indices = _checked(indices, split)
     labels = labels_of(indices, split)
     images = np.empty((len(indices), SIDE, SIDE, 3), np.uint8)
+    inside = np.empty((len(indices), SIDE, SIDE), bool)
     for start in range(0, len(indices), _BATCH):
         part = slice(start, start + _BATCH)
         words = np.stack([_words(split, int(index), _WORDS, purpose=0) for index in indices[part]])
-        images[part] = _render(words, labels[part])
-    return images, labels
+        images[part], inside[part] = _render(words, labels[part])
+    return images, inside, labels
 
 
 def _checked(indices: Iterable[int], split: str) -> Array:
@@ -310,8 +326,8 @@ def _distance(labels: Array, x: Array, y: Array, size: Array, deal: _Deal) -> Ar
     return distance
 
 
-def _render(words: Array, labels: Array) -> Array:
-    """Images uint8 [n, 32, 32, 3] from the random words uint64 [n, _WORDS] and the labels int64 [n].
+def _render(words: Array, labels: Array) -> tuple[Array, Array]:
+    """Images uint8 [n, 32, 32, 3] and masks bool [n, 32, 32] of random words uint64 [n, _WORDS], labels int64 [n].
 
     Where a product of two random numbers stands, most pictures are easy and a few are hard: a network then gets
     going at once and still has something left to learn.
@@ -365,4 +381,4 @@ def _render(words: Array, labels: Array) -> Array:
     grain = 0.01 + 0.3 * gap * deal() * deal()
     pairs = noise.astype("<u8").view(np.uint8).reshape(-1, 2, 3, SIDE, SIDE)
     picture = picture + (pairs[:, 0].astype(np.float32) + pairs[:, 1] - 255) * (grain[:, None] / 104.5)
-    return np.floor(np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1)
+    return np.floor(np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1), distance < 0

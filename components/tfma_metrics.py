@@ -7,16 +7,24 @@ confident network has nearly everything in the first and the last bucket.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
 
+from review import predictions
+
 BUFFER = 1024  # examples that are kept as they are before they are counted together
 STEPS, RANGE = 256, 20.0  # histogram of the log-odds: cells of 1/256 between -20 and 20
 CELLS = int(2 * RANGE * STEPS) + 1
 BINS = 15  # of confidence, as in Guo et al. 2017
+
+
+def number(value: Mapping) -> float:
+    """A number in a result of TFMA's, NaN where there is none."""
+    return float(next((v for k, v in value.items() if k in ("doubleValue", "boundedValue")), float("nan")))
 
 
 class OneVersusRestAUC(tfma.metrics.Metric):
@@ -32,6 +40,25 @@ class OneVersusRestAUC(tfma.metrics.Metric):
         super().__init__(tfma.metrics.merge_per_key_computations(_computations(_AUC)), name=name)
 
 
+class ExpectedCalibrationError(tfma.metrics.Metric):
+    """The mean distance of confidence from accuracy over `TopLabelCalibration`'s bins, float (Guo et al. 2017)."""
+
+    def __init__(self, name: str = "calibration_error") -> None:
+        super().__init__(tfma.metrics.merge_per_key_computations(_computations(_CalibrationError)), name=name)
+
+
+class Uncalibrated(tfma.metrics.Metric):
+    """What `TopLabelCalibration` would be of a model without its temperature, to show what that did.
+
+    The value is float64 [3 * bins + 2]: the flat array of `TopLabelCalibration`, the mean
+    cross-entropy in nats, and T.
+    """
+
+    def __init__(self, temperature: float, name: str = "uncalibrated") -> None:
+        computations = tfma.metrics.merge_per_key_computations(_computations(_Uncalibrated))
+        super().__init__(computations, name=name, temperature=temperature)
+
+
 class TopLabelCalibration(tfma.metrics.Metric):
     """How often the most probable class is right, by its probability: the data of a reliability diagram.
 
@@ -44,14 +71,14 @@ class TopLabelCalibration(tfma.metrics.Metric):
         super().__init__(tfma.metrics.merge_per_key_computations(_computations(_Calibration)), name=name)
 
 
-def _computations(combiner: type) -> Any:
+def _computations(combiner: Callable[..., _Combiner]) -> Any:
     def make(
-        name: str, model_name: str = "", output_name: str = "", example_weighted: bool = False
+        name: str, model_name: str = "", output_name: str = "", example_weighted: bool = False, **options: object
     ) -> list[tfma.metrics.MetricComputation]:
         key = tfma.metrics.MetricKey(
             name=name, model_name=model_name, output_name=output_name, example_weighted=example_weighted
         )
-        return [tfma.metrics.MetricComputation(keys=[key], preprocessors=None, combiner=combiner(key))]
+        return [tfma.metrics.MetricComputation(keys=[key], preprocessors=None, combiner=combiner(key, **options))]
 
     return make
 
@@ -140,3 +167,27 @@ class _Calibration(_Combiner):
 
     def value(self, state: np.ndarray) -> np.ndarray:
         return state.ravel()
+
+
+class _CalibrationError(_Calibration):
+    def value(self, state: np.ndarray) -> Any:
+        counts, confidence, right = state.T
+        return float(np.abs(confidence - right).sum() / counts.sum())
+
+
+class _Uncalibrated(_Calibration):
+    """State: that of _Calibration and a further row with the sum of the cross-entropy."""
+
+    def __init__(self, key: tfma.metrics.MetricKey, temperature: float) -> None:
+        super().__init__(key)
+        self._temperature = temperature
+
+    def count(self, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        least = float(np.finfo(np.float32).tiny)
+        logits = predictions.without_temperature(probabilities, self._temperature, least)
+        loss = -logits[np.arange(len(labels)), labels].sum()
+        return np.vstack([super().count(labels, np.exp(logits)), [loss, 0, 0]])
+
+    def value(self, state: np.ndarray) -> np.ndarray:
+        bins = state[:-1]
+        return np.append(bins.ravel(), [state[-1, 0] / bins[:, 0].sum(), self._temperature])

@@ -88,6 +88,39 @@ def words(problem: BaseException, place: str = "") -> str | None:
     return None
 
 
+def reason(problem: BaseException, most: int = 1000) -> str:
+    """What an exception says that nobody foresaw: its type and the sentence that names the cause.
+
+    Of a stack of Java's or Python's that a library put into the text this is the innermost one's; where an exception
+    has no text, what it came from has. The log has all of it.
+
+    Args:
+        problem: the exception.
+        most: letters, after which it ends with a word.
+    """
+    for link in _chain(problem):
+        if text := _innermost(str(link)):
+            text = f"{type(link).__name__}: {text}"
+            break
+    else:
+        text = f"{type(problem).__name__}, without a word about it"
+    return text if len(text) <= most else text[:most].rpartition(" ")[0] + " ..."
+
+
+def _innermost(text: str) -> str:
+    """The line of a text that says most."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    if any(line.endswith("Traceback (most recent call last):") for line in lines):
+        said = [
+            line for line in lines if re.match(r"[A-Za-z_][\w.]*(?:: |$)", line) and not line.startswith("Traceback")
+        ]
+        if said:
+            return said[-1]
+    causes = [line.strip().removeprefix("Caused by: ") for line in lines if line.strip().startswith("Caused by: ")]
+    told = [cause for cause in causes if re.match(r"[\w.$]+: \S", cause)]
+    return told[-1] if told else lines[0].strip() if lines else ""
+
+
 def sentence(problem: OSError | int, file: object = "", done: str = "used") -> str:
     """What to say of an error of the system.
 

@@ -90,6 +90,7 @@ class Evaluation(Form):
     class_names: list[str]
     slices: list[Slices] | None = None
     without_leaked: WithoutLeaked | None = None
+    without_near: WithoutLeaked | None = None
     gates: list[Gate]
     blessed: bool
     path: str

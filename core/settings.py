@@ -18,8 +18,10 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from core import errors, files
+from core import errors, files, yaml_text
 from core.errors import UserError
+from core.harm import Harm
+from storage import schemes
 
 PRESETS = pathlib.Path(__file__).resolve().parent / "presets"
 DEFAULT_PRESET = "shapes10"
@@ -49,7 +51,9 @@ class Data(Group):
     """Where the examples come from (ImageExampleGen) and how they are split."""
 
     source: str = Field(
-        "shapes10", min_length=1, description="a TensorFlow Datasets name, or an archive or a folder, also s3://"
+        "shapes10",
+        min_length=1,
+        description=f"a TensorFlow Datasets name, or an archive or a folder, also {schemes.WORDS}",
     )
     data_dir: str | None = Field(None, description="where TensorFlow Datasets keeps prepared data")
     name: str | None = Field(
@@ -71,7 +75,15 @@ class Data(Group):
     max_leaked_share: Share | None = Field(
         None, description="share of test examples whose picture is in train or validation, too; null: only warn"
     )
+    near_duplicates: bool = Field(
+        True, description="look for test and validation pictures that are nearly one of an earlier split"
+    )
     update_schema: bool = Field(False, description="infer the stored schema anew from this run's data")
+    corrections: str | None = Field(
+        None,
+        min_length=1,
+        description=f"list of labels to change or leave out, by `alexnet suspects`: a CSV file, also {schemes.WORDS}",
+    )
 
     @pydantic.field_validator("background", mode="after")
     @classmethod
@@ -87,7 +99,9 @@ class Data(Group):
     @pydantic.field_validator("features", mode="after")
     @classmethod
     def _are_further(cls, features: tuple[str, ...]) -> tuple[str, ...]:
-        taken = {"image", "label", "class_name", "id", "brightness", "contrast", "size", "width", "height", "digest"}
+        taken = {"image", "label", "class_name", "id", "brightness", "contrast", "size", "sharpness", "hue"}
+        taken |= {"width", "height", "digest", "predicted", "probability", "true_probability", "top"}
+        taken |= {"top_probabilities", "probabilities"}
         for name in features:
             if name in taken or features.count(name) > 1:
                 raise ValueError(f"{name} is there already")
@@ -114,6 +128,9 @@ class Model(Group):
     dropout: float = Field(0.5, ge=0, lt=1, description="of each of the two hidden dense layers")
     views: Literal[1, 2, 6] = Field(
         1, description="serve the mean over so many views of an image; 2: and mirrored, 6: and moved by a pixel"
+    )
+    calibration: Literal["temperature", "none"] = Field(
+        "temperature", description="make served probabilities honest by one number, fitted on the validation split"
     )
 
 
@@ -145,8 +162,8 @@ class Training(Group):
 
 
 NOT_SEARCHED = {
-    "model.variant", "model.pools", "model.views", "training.epochs", "training.seed", "training.warm_start",
-    "training.checkpoint", "training.cache", "training.jit", "training.steps_per_execution",
+    "model.variant", "model.pools", "model.views", "model.calibration", "training.epochs", "training.seed",
+    "training.warm_start", "training.checkpoint", "training.cache", "training.jit", "training.steps_per_execution",
 }  # fmt: skip
 
 
@@ -211,6 +228,12 @@ class Gates(Group):
     min_class_recall: Share = Field(0.1, description="floor of every class's recall")
     max_accuracy_drop: Share = Field(0.01, description="allowed loss of accuracy against the baseline")
     max_class_recall_drop: Share = Field(0.1, description="allowed loss of any class's recall against the baseline")
+    max_calibration_error: Share | None = Field(
+        None, description="ceiling of the expected calibration error on test; null: none"
+    )
+    min_corrupted_accuracy: Share | None = Field(
+        None, description="floor of the mean accuracy over evaluation.corruptions; null: none"
+    )
 
 
 class Evaluation(Group):
@@ -218,9 +241,18 @@ class Evaluation(Group):
 
     slices: tuple[typing.Annotated[str, Field(pattern=r"^\w+(,\w+)*$")], ...] = Field(
         ("brightness", "class_name,brightness"),
-        description="besides the classes: a feature of the examples, brightness, contrast or size; comma: a cross",
+        description="besides the classes: a feature of the examples, brightness, contrast, size, sharpness or hue; "
+        "comma: a cross",
     )
+    corruptions: tuple[Harm, ...] = Field(
+        (), description="also judge the model on test examples that were harmed so, each in five strengths"
+    )
+    corrupted_examples: int = Field(1000, ge=0, description="how many test examples are harmed, about; 0: all")
     smallest_slice: int = Field(30, ge=1, description="slices with fewer examples are marked: not to be judged by")
+    find_weak_slices: bool = Field(
+        True, description="look among all features and their crosses for slices worse than the rest; no gate"
+    )
+    saliency_maps: bool = Field(True, description="maps of where the network saw what spoke for its answers")
 
     @pydantic.field_validator("slices", mode="after")
     @classmethod
@@ -247,27 +279,85 @@ class Push(Group):
     """Where a blessed model goes (Pusher)."""
 
     destination: str | None = Field(
-        None, description="a folder for TF Serving, also s3://BUCKET/FOLDER; default: WORKDIR/serving/NAME"
+        None, description=f"a folder for TF Serving, also {schemes.WORDS}; default: WORKDIR/serving/NAME"
     )
 
 
+# Options of Beam that a run has to know, or sets itself.
+OURS_INSTEAD = {
+    "flink_master": "beam.master",
+    "spark_master_url": "beam.master",
+    "job_name": "no name, by which the run's jobs are known,",
+}
+OURS = f"--({'|'.join(OURS_INSTEAD)})\\b"
+ENGINES = {"FlinkRunner": "Flink", "SparkRunner": "Spark"}  # Beam's runners that `engines` prepares
+
+
 class Beam(Group):
-    """How the Beam components run: ImageExampleGen, StatisticsGen, Transform and Evaluator."""
+    """How the Beam components of `alexnet run` run: ImageExampleGen, StatisticsGen, Transform and Evaluator.
+
+    On Kubeflow they run as `kubeflow.beam_runner` and its like say, so that one file serves both.
+    """
 
     runner: str | None = Field(
         None, pattern=r"^\w+$", description="FlinkRunner, SparkRunner, DataflowRunner; default: in this process"
     )
-    pipeline_args: tuple[str, ...] = Field((), description="Beam's options for it, such as --flink_master=HOST:8081")
+    master: str | None = Field(None, description="of Flink its address, HOST:8081; of Spark spark://HOST:7077")
+    workers: str | None = Field(
+        None,
+        pattern=r"^[^\s:/]+:\d+$",
+        description="HOST:PORT of `python -m engines.workers` as each TaskManager or executor sees it; default: a "
+        "pool of this run's own where the master is on this machine, else localhost:50000",
+    )
+    job_server: str | None = Field(
+        None, description="Beam's job server for the engine, a jar; default: the image's, or one fetched by Beam"
+    )
+    pipeline_args: tuple[str, ...] = Field((), description="further options of Beam, which win over ours")
+
+    @pydantic.model_validator(mode="after")
+    def _has_what_its_engine_needs(self) -> Beam:
+        given = " ".join(self.pipeline_args)
+        if self.engine and (ours := re.search(OURS, given)):
+            raise ValueError(f"beam.pipeline_args: give {OURS_INSTEAD[ours[1]]} instead of --{ours[1]}")
+        if self.engine and not self.master and "--job_endpoint" not in given:
+            form = "spark://HOST:7077" if self.engine == "Spark" else "HOST:8081"
+            raise ValueError(f"beam.runner={self.runner} needs beam.master={form}")
+        alone = [name for name in ("master", "workers", "job_server") if getattr(self, name)]
+        if not self.engine and alone:
+            raise ValueError(f"beam.{alone[0]} is for beam.runner=FlinkRunner or SparkRunner")
+        if self.engine == "Spark" and self.master and not re.match(r"spark://[^\s/:]+:\d+$|local\b", self.master):
+            raise ValueError("beam.master of Spark is like spark://HOST:7077")
+        if self.engine == "Flink" and not re.match(r"(https?://)?[^\s/:]+:\d+/?$|\[local\]$", self.master or "x:1"):
+            raise ValueError("beam.master of Flink is like HOST:8081, the address of its REST interface")
+        return self
+
+    @property
+    def engine(self) -> str:
+        """ "Flink", "Spark", or "" for what Beam runs without our help."""
+        return ENGINES.get(self.runner or "", "")
+
+    @property
+    def cluster(self) -> str:
+        """The address of the Flink whose REST interface can be asked; "" if there is none."""
+        return self.master if self.engine == "Flink" and self.master and self.master != "[local]" else ""
+
+    @property
+    def own_workers(self) -> bool:
+        """Whether the workers are those of `engines.workers`, which work in the working directory."""
+        return bool(self.engine) and not re.search("--environment_(type|config)", " ".join(self.pipeline_args))
 
     @property
     def arguments(self) -> list[str]:
-        """For `beam.Pipeline`. None by default: given any, TFX packs itself up for remote workers in every node."""
+        """For `beam.Pipeline`, as far as they are known without looking at the engine; none by default.
+
+        Given any, TFX packs itself up for remote workers in every node.
+        """
         return [*([f"--runner={self.runner}"] if self.runner else ()), *self.pipeline_args]
 
     @property
     def elsewhere(self) -> bool:
-        """Whether workers may run on other machines, or in other folders, than the process that starts them."""
-        return any(not argument.startswith("--direct_") for argument in self.arguments)
+        """Whether workers may run in other folders than the process that starts them, so that paths are absolute."""
+        return not self.own_workers and any(not argument.startswith("--direct_") for argument in self.arguments)
 
 
 Quantity = typing.Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$")]
@@ -297,33 +387,83 @@ class KubeflowNode(Group):
     cache: bool | None = None
 
 
+TRAINER: dict[str, typing.Any] = {"cpu": "4", "memory": "16Gi", "gpus": 1, "shared_memory": "2Gi"}
+
+
 class Kubeflow(Group):
     """How the nodes run on Kubeflow Pipelines (`alexnet kubeflow`); `alexnet run` does without."""
 
     volume: str = Field("alexnet", min_length=1, description="PersistentVolumeClaim for what outlives a run")
     volume_path: str = Field("/alexnet", pattern="^/", description="where it is mounted")
     history: str | None = Field(
-        None, description="folder of earlier runs' statistics and reports, also s3://; default: VOLUME_PATH/history"
+        None,
+        description=f"earlier runs' statistics and reports, also {schemes.WORDS}; default: VOLUME_PATH/history",
     )
     cpu: Quantity = Field("1", description="CPUs of a node; more in nodes")
     memory: Quantity = Field("4Gi", description="memory of a node, requested and limit")
     deadline: int = Field(86_400, ge=60, description="seconds after which a node is ended")
     retries: int = Field(2, ge=0, le=100, description="how often a failed or evicted node is started again")
     nodes: dict[str, KubeflowNode] = Field(
-        {"Trainer": KubeflowNode(cpu="4", memory="16Gi", gpus=1, shared_memory="2Gi")},
-        description="what single nodes need instead",
+        {"Trainer": KubeflowNode(**TRAINER)},
+        description="what single nodes need instead; Trainer keeps what is not said anew",
     )
     secret_env: dict[str, dict[str, str]] = Field(
         {}, description="secret: {variable: key}, for the nodes that use an object store"
     )
     secret_files: dict[str, str] = Field({}, description="secret: folder for its files, likewise")
+    keep_versions: int = Field(
+        10, ge=0, description="newest pushed versions that stay, with those in the file .keep there; 0: all"
+    )
+
+    @pydantic.field_validator("nodes", mode="before")
+    @classmethod
+    def _with_trainer(cls, given: object) -> object:
+        """Naming a node, or one thing that Trainer needs, must not take the rest from Trainer."""
+        if not isinstance(given, dict) or not isinstance(trainer := given.get("Trainer", {}), dict):
+            return given
+        return {**given, "Trainer": {**TRAINER, **trainer}}
+
+    @pydantic.field_validator("keep_versions")
+    @classmethod
+    def _not_one(cls, number: int) -> int:
+        if number == 1:  # the one before is served until the newest is loaded
+            raise ValueError("input should be 0 or at least 2")
+        return number
+
+    keep_history: int = Field(10, ge=0, description="earlier runs' statistics and reports that stay; 0: all")
     image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
     image_pull_secrets: tuple[str, ...] = ()
     ui: str | None = Field(None, pattern="^https?://", description="address of KFP's user interface, for links")
+    beam_runner: Literal["FlinkRunner"] | None = Field(
+        None,
+        description="where the Beam components run; default: each in its own pod. The group beam is for alexnet run",
+    )
+    beam_master: str | None = Field(
+        None,
+        pattern=r"^(https?://)?[^\s/:\[\]]+:\d+/?$",
+        description="of Flink the address of its REST interface in the cluster, such as alexnet-flink-rest:8081",
+    )
+    beam_workers: str | None = Field(
+        None,
+        pattern=r"^[^\s:/]+:\d+$",
+        description="HOST:PORT of `python -m engines.workers` as each TaskManager sees it; default: localhost:50000",
+    )
+    beam_args: tuple[str, ...] = Field((), description="further options of Beam, which win over ours")
     inference_service: str | None = Field(
         None, pattern=r"^[a-z]([a-z0-9-]{0,51}[a-z0-9])?$", description="KServe's, to be applied after each push"
     )
     webhook_secret: str | None = Field(None, description="secret whose key url is called when a run fails; KFP 2.14")
+
+    @pydantic.model_validator(mode="after")
+    def _beam_is_whole(self) -> Kubeflow:
+        if self.beam_runner and not self.beam_master:
+            raise ValueError("kubeflow.beam_runner needs kubeflow.beam_master, such as alexnet-flink-rest:8081")
+        if self.beam_runner and (ours := re.search(OURS, " ".join(self.beam_args))):
+            raise ValueError(f"kubeflow.beam_args: --{ours[1]} is set by the node; leave it out")
+        for name in ("beam_master", "beam_workers"):
+            if getattr(self, name) and not self.beam_runner:
+                raise ValueError(f"kubeflow.{name} is for kubeflow.beam_runner=FlinkRunner")
+        return self
 
 
 class Settings(Group):
@@ -349,6 +489,8 @@ class Settings(Group):
         sizes = (self.model.input_size, *space.get("model.input_size", ())[:-1])
         if min(sizes) < smallest:
             raise ValueError(f"model.input_size must be at least {smallest} for model.variant={self.model.variant}")
+        if self.gates.min_corrupted_accuracy is not None and not self.evaluation.corruptions:
+            raise ValueError("gates.min_corrupted_accuracy needs evaluation.corruptions, such as [noise, blur, jpeg]")
         normalizations = {self.model.normalization, *space.get("model.normalization", ())[:-1]}
         muon = max(self.training.muon, *space.get("training.muon", (0,))[:-1], 0)
         if muon and (normalizations != {"batch"} or not self.training.momentum):
@@ -378,7 +520,7 @@ def builder_name(source: str) -> str:
 
 def is_remote(path: str) -> bool:
     """Whether a data source or a push destination lies in an object store."""
-    return path.startswith("s3://")
+    return schemes.is_uri(path)
 
 
 def looks_like_path(source: str) -> bool:
@@ -400,6 +542,8 @@ def absolute(settings: Settings) -> Settings:
     places: dict[str, object] = {"data_dir": path(data.data_dir)} if data.data_dir else {}
     if looks_like_path(data.source):
         places["source"] = path(data.source)
+    if data.corrections:
+        places["corrections"] = path(data.corrections)
     if push.destination:
         push = push.model_copy(update={"destination": path(push.destination)})
     return settings.model_copy(update={"data": data.model_copy(update=places), "push": push})
@@ -428,7 +572,10 @@ def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), **values: 
         if not equals:
             raise UserError(f"--set {text}: write it as --set group.key=value, for example --set training.epochs=3.")
         try:
-            _put(tree, key.strip(), yaml.safe_load(value))
+            read = yaml_text.load(value)
+            if isinstance(read, int | float) and not isinstance(read, bool) and _wants_text(key.strip()):
+                read = value.strip()  # 1.10 is not 1.1
+            _put(tree, key.strip(), read)
         except yaml.YAMLError:
             raise UserError(f"--set {text}: the value is not valid YAML; put it in quotes.") from None
     for name, given in values.items():
@@ -462,7 +609,7 @@ def _read_preset(preset: str) -> dict:
         if not path.is_file():
             raise UserError(f"There is no preset {errors.shortened(preset)!r}: {_nearest(preset, presets())}.")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        tree = yaml_text.load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as problem:
         raise UserError(f"{path} is not valid YAML: {str(problem).splitlines()[0]}.") from None
     if not isinstance(tree, dict):
@@ -490,6 +637,16 @@ def _put(tree: dict, key: str, value: object) -> None:
     if not isinstance(inner, dict):
         raise UserError(f"The preset's {group} must hold settings, not a value.")
     inner[name] = value
+
+
+def _wants_text(key: str) -> bool:
+    """Whether a setting takes texts and no numbers."""
+    group, _, name = key.partition(".")
+    kind = Settings.model_fields[group].annotation if group in Settings.model_fields else None
+    field = typing.cast(type[Group], kind).model_fields.get(name) if kind else None
+    kinds = {field.annotation, *typing.get_args(field.annotation)} if field else set()
+    kinds = {typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind for kind in kinds}
+    return str in kinds and not kinds & {int, float}
 
 
 def _keys() -> list[str]:
@@ -521,6 +678,10 @@ def _explain(error: Mapping) -> str:
     if not key:
         return error["msg"].removeprefix("Value error, ") + "."
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_type" and isinstance(error["input"], int | float):
+        message += ": put it in quotes"
     if error["type"] == "string_unicode":
         message = "it is not valid UTF-8; rename the file or folder, or make a link to it and name that"
+    if message.startswith(f"{key}."):  # of several settings of a group
+        return f"{message}."
     return f"{key}={errors.shortened(str(error['input']))}: {message[0].lower()}{message[1:]}."

@@ -17,6 +17,7 @@ from typing import Any
 
 from core import errors, files
 from core.errors import UserError
+from storage import schemes
 
 DEFAULT = "workdir"
 # How TFX files what a node makes, and what is in it.
@@ -267,7 +268,7 @@ class Workdir:
 
     def model(self, path: str) -> pathlib.Path:
         """The folder of a pushed model; one in an object store is copied here the first time. Raises UserError."""
-        if not path.startswith("s3://"):
+        if not schemes.is_uri(path):
             return pathlib.Path(path)
         folder = self.path / "models" / hashlib.sha256(path.encode()).hexdigest()[:16]
         if not (folder / "saved_model.pb").is_file():
@@ -275,9 +276,12 @@ class Workdir:
 
             incoming = self.path / "models" / f".incoming-{os.getpid()}"
             try:
-                object_store.download(object_store.find(f"{path.rstrip('/')}/"), incoming)
-                if not incoming.is_dir():
-                    raise UserError(f"There is no model at {path}.")
+                found = object_store.find(f"{path.rstrip('/')}/")
+                if not any(one.name == "saved_model.pb" for one in found):  # such as a folder of versions
+                    inside = sorted(one.name for one in found if one.name.endswith("/saved_model.pb"))
+                    nearest = f"; {path.rstrip('/')}/{inside[-1].rpartition('/')[0]} is one" if inside else ""
+                    raise UserError(f"There is no model at {path}{nearest}.")
+                object_store.download(found, incoming)
                 shutil.rmtree(folder, ignore_errors=True)
                 incoming.rename(folder)
             except OSError as problem:

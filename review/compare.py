@@ -247,6 +247,7 @@ def meet(first: Mapping, run: Mapping) -> tuple[Pairs | None, list[str]]:
     """
     fit(first, run)
     notes = [_without_leaked(result) for result in (first, run) if result["evaluation"].get("without_leaked")]
+    notes += [_without_near(result) for result in (first, run) if result["evaluation"].get("without_near")]
     frames = [predictions(result["evaluation"]) for result in (first, run)]
     missing = [result["run"] for result, frame in zip((first, run), frames, strict=True) if frame is None]
     if missing:
@@ -278,6 +279,16 @@ def _without_leaked(result: Mapping) -> str:
     return (
         f"Run {result['run']}: {part['leaked']:,} test example{many} of its training or validation split; {rest}, "
         f"n={part['count']:,}."
+    )
+
+
+def _without_near(result: Mapping) -> str:
+    """That a run's accuracy is partly of pictures that are nearly those it was trained on."""
+    part = result["evaluation"]["without_near"]
+    rest = "none remains" if part["accuracy"] is None else f"its accuracy is {part['accuracy']:.2%}"
+    return (
+        f"Run {result['run']}: without the {part['leaked']:,} test examples that are duplicates or near-duplicates "
+        f"of its training or validation split {rest}, n={part['count']:,}."
     )
 
 

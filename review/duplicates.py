@@ -96,11 +96,7 @@ def sentences(
         if leaked["test"] >= total:
             said.append(f"{sentence}. No test example is left to tell how the model does on new pictures.")
         elif without and without["accuracy"] is not None:
-            low, high = without["accuracy_interval"]
-            said.append(
-                f"{sentence}. Without them the accuracy is {percent(without['accuracy'])} (95 % interval "
-                f"{percent(low)} to {percent(high)}, n={without['count']:,}); the gates judge all test examples."
-            )
+            said.append(f"{sentence}. {of_rest('them', without, percent)}")
         else:
             said.append(f"{sentence}.")
     if leaked["validation"]:
@@ -119,6 +115,15 @@ def sentences(
     if copies:
         said.append(f"Further copies of a picture within a split: {', '.join(copies)}.")
     return said
+
+
+def of_rest(which: str, without: Mapping[str, Any], percent: Callable[[float], str]) -> str:
+    """The accuracy without some test examples, `which`, as `schema.WithoutLeaked` has it, in a sentence."""
+    low, high = without["accuracy_interval"]
+    return (
+        f"Without {which} the accuracy is {percent(without['accuracy'])} (95 % interval {percent(low)} to "
+        f"{percent(high)}, n={without['count']:,}); the gates judge all test examples."
+    )
 
 
 def of_results(results: Mapping[str, Any]) -> list[str]:

@@ -135,6 +135,13 @@ def reliability(part: schema.Evaluation) -> Figure:
         )
         shares = np.array([one.count for one in bins]) / part.count
         above.scatter(confidence, accuracy, 4 + 60 * shares, color=BLUE, zorder=3)
+        if part.uncalibrated:
+            before = [one for one in part.uncalibrated.calibration if one.count]
+            places = [one.confidence for one in before], [one.accuracy for one in before]
+            sizes = [4 + 60 * one.count / part.count for one in before]
+            text = f"without the temperature: error {part.uncalibrated.calibration_error:.1%}"
+            above.scatter(*places, sizes, facecolors="none", edgecolors=GREY, linewidths=0.8, label=text, zorder=2)
+            above.legend(loc="lower right", frameon=False, fontsize=SMALL, bbox_to_anchor=(1, 0.06))
         above.text(0.08, 0.06, "calibrated", color=GREY, va="top", size=SMALL)
         if part.calibration_error is not None:
             text = f"expected calibration error {part.calibration_error:.1%}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 from core import settings
 
@@ -13,12 +14,13 @@ class Gate:
     """One gate and how the model fared.
 
     Attributes:
-        what: "accuracy" or "recall of NAME".
+        what: "accuracy", "recall of NAME", "calibration error" or "accuracy on harmed pictures".
         value: the model's.
-        limit: the smallest value that passes.
+        limit: the smallest value that passes, or the largest.
         reason: the setting, or the baseline and the setting, that the limit comes from.
         count: test examples behind the value.
         passed: whether value >= limit; never for NaN.
+        at_most: whether a larger value fails, not a smaller one.
     """
 
     what: str
@@ -27,16 +29,22 @@ class Gate:
     reason: str
     count: int
     passed: bool
+    at_most: bool = False
 
     def words(self) -> str:
         """E.g. "recall of cat 0.467 < 0.500 (gates.min_class_recall), n=500"."""
-        sign = ">=" if self.passed else "<"
+        sign = (">" if self.at_most else "<") if not self.passed else "<=" if self.at_most else ">="
         return f"{self.what} {self.value:.3f} {sign} {self.limit:.3f} ({self.reason}), n={self.count}"
 
 
 def floor(what: str, value: float, limit: float, key: str, count: int) -> Gate:
     """A value that must reach a limit."""
     return Gate(what, value, limit, f"gates.{key}", count, not math.isnan(value) and value >= limit)
+
+
+def ceiling(what: str, value: float, limit: float, key: str, count: int) -> Gate:
+    """A value that must not exceed a limit."""
+    return Gate(what, value, limit, f"gates.{key}", count, not math.isnan(value) and value <= limit, at_most=True)
 
 
 def drop(what: str, value: float, baseline: float, allowed: float, key: str, count: int) -> Gate:
@@ -54,6 +62,8 @@ def judge(
     counts: dict[str, int],
     baseline_accuracy: float | None = None,
     baseline_recalls: dict[str, float] | None = None,
+    calibration_error: float | None = None,
+    corruptions: Mapping | None = None,
 ) -> list[Gate]:
     """Every gate that applied, the failed ones first."""
     gates = [floor("accuracy", accuracy, limits.min_accuracy, "min_accuracy", count)]
@@ -66,4 +76,11 @@ def judge(
         if baseline_recalls and name in baseline_recalls:
             allowed = limits.max_class_recall_drop
             gates.append(drop(what, recall, baseline_recalls[name], allowed, "max_class_recall_drop", counts[name]))
+    if limits.max_calibration_error is not None and calibration_error is not None:
+        key = "max_calibration_error"
+        gates.append(ceiling("calibration error", calibration_error, limits.max_calibration_error, key, count))
+    if limits.min_corrupted_accuracy is not None and corruptions:
+        value, copies = corruptions["accuracy"], corruptions["copies"]
+        limit = limits.min_corrupted_accuracy
+        gates.append(floor("accuracy on harmed pictures", value, limit, "min_corrupted_accuracy", copies))
     return sorted(gates, key=lambda gate: gate.passed)

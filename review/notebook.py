@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from core.errors import UserError
 from core.workdir import DEFAULT, Workdir
-from review import duplicates, predict, run_report
+from review import duplicates, near_duplicates, predict, run_report
 from review.report import schema, web
 
 if TYPE_CHECKING:
@@ -70,20 +70,22 @@ class Review:
 
         Columns: count, recall, recall_low and recall_high (95 % interval), precision, f1, auc, baseline_recall,
         change (recall minus the baseline's), mostly_taken_for, mostly_taken_for_count, passed; leaked (examples whose
-        picture is in train or validation, too), recall_without_leaked, recall_without_leaked_low and _high. Shares
-        are in 0 to 1, NaN where there is none.
+        picture is in train or validation, too), recall_without_leaked, recall_without_leaked_low and _high; near
+        (examples whose picture is nearly one of these), recall_without_near, recall_without_near_low and _high,
+        without the leaked ones, too. Shares are in 0 to 1, NaN where there is none.
         """
         rows = []
         for row in self.data.evaluation.classes:
             record = row.model_dump() | {"change": row.change}
-            for name in ("recall", "recall_without_leaked"):
+            for name in ("recall", "recall_without_leaked", "recall_without_near"):
                 record[f"{name}_low"], record[f"{name}_high"] = record.pop(f"{name}_interval") or (None, None)
             rows.append(record)
         shares = ["recall", "recall_low", "recall_high", "precision", "f1", "auc", "baseline_recall", "change"]
         others = ["mostly_taken_for", "mostly_taken_for_count", "passed"]
         rest = ["recall_without_leaked", "recall_without_leaked_low", "recall_without_leaked_high"]
-        frame = _frame(rows, [CLASS_NAME, "count", *shares, *others, "leaked", *rest])
-        return frame.astype(dict.fromkeys([*shares, *rest], float)).set_index(CLASS_NAME)
+        near = [name.replace("leaked", "near") for name in rest]
+        frame = _frame(rows, [CLASS_NAME, "count", *shares, *others, "leaked", *rest, "near", *near])
+        return frame.astype(dict.fromkeys([*shares, *rest, *near], float)).set_index(CLASS_NAME)
 
     def slices(self, *features: str) -> pd.DataFrame:
         """A row for each slice, worst accuracy first.
@@ -146,6 +148,23 @@ class Review:
         frame["predicted_class_name"] = [self.data.evaluation.class_names[label] for label in frame["predicted"]]
         frame["right"] = frame["label"] == frame["predicted"]
         return frame
+
+    @functools.cached_property
+    def suspects(self) -> pd.DataFrame:
+        """A row for each label that is suspected to be wrong, the least plausible first.
+
+        Columns: id, split, label, suggested_label, label_probability, suggested_probability, digest.
+
+        Raises:
+            UserError: the run did not look for them.
+        """
+        if self.data.suspects is None:
+            raise UserError(
+                "The run has not looked for wrong labels: run the pipeline again (with up to 1,000 classes)."
+            )
+        columns = [name for name in schema.Suspect.model_fields if name not in ("file", "width", "height")]
+        rows = [row.model_dump(include=set(columns)) for row in self.data.suspects.rows]
+        return _frame(rows, columns)
 
     @functools.cached_property
     def confusion_matrix(self) -> pd.DataFrame:
@@ -274,7 +293,7 @@ class Review:
     def _repr_html_(self) -> str:
         failed = [gate for gate in self.data.evaluation.gates if not gate.passed]
         values = {"report": self.data, "run": self.run, "rows": ROWS, "failed": failed, "failures": FAILURES}
-        said = duplicates.of_report(self.data, web.percent)
+        said = [part for of in (duplicates, near_duplicates) for part in of.of_report(self.data, web.percent)]
         return _render("notebook_review.html.j2", **values, said=said).html
 
 

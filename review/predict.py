@@ -17,8 +17,9 @@ import PIL.Image
 from core import errors, images
 from core.errors import UserError
 from core.walk import walk
+from trainer import features
 
-CLASSES = "assets.extra/classes.json"  # inside the model; trainer.export writes it
+CLASSES = features.CLASSES_FILE
 BATCH = 64
 BATCH_PIXELS = 2**25  # of all images that are in memory at once, unless one alone has more
 

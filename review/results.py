@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from core.settings import Evaluation, Settings
-from review import duplicates, gates
+from review import duplicates, gates, near_duplicates
 from review.statistics import wilson
 
 VERSION = 3  # of the form of results.json; since 3 its paths are relative to the working directory
@@ -33,30 +33,38 @@ def evaluate(summary: Mapping, settings: Settings) -> dict | None:
         candidate["counts"],
         baseline["accuracy"] if baseline else None,
         baseline["recalls"] if baseline else None,
+        candidate["calibration_error"],
+        summary.get("corruptions"),
     )
     rows = classes(candidate, baseline, summary["data"]["class_names"], judged)
     remaining = summary.get("without_leaked")
     if remaining:
         rows = [{**row, **duplicates.of_class(remaining.get(row["class_name"]))} for row in rows]
+    near = summary.get("without_near")
+    rows = near_duplicates.into(rows, near)
     bins = calibration(candidate["calibration"])
-    error = sum(b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["count"]) / candidate["count"]
+    error = candidate["calibration_error"]
     return {
         "count": candidate["count"],
         "accuracy": candidate["accuracy"],
         "accuracy_interval": list(wilson(candidate["accuracy"], candidate["count"])),
         "without_leaked": duplicates.overall(remaining) if remaining else None,
+        "without_near": duplicates.overall(near) if near else None,
         "loss": candidate["loss"],
         "top_3_accuracy": candidate["top_3_accuracy"],
         "macro_f1": sum(row["f1"] or 0 for row in rows) / len(rows),
-        "calibration_error": error,
+        "calibration_error": calibration_error(bins) if error is None else error,
         "baseline_accuracy": baseline["accuracy"] if baseline else None,
         "baseline_loss": baseline["loss"] if baseline else None,
         "classes": rows,
         "class_names": summary["data"]["class_names"],
         "confusion_matrix": square(candidate["matrix"], len(summary["data"]["class_names"])),
         "calibration": bins,
+        "uncalibrated": uncalibrated(candidate["uncalibrated"]),
+        "corruptions": summary.get("corruptions"),
         "slices": slices(candidate["slices"], baseline["slices"] if baseline else (), settings.evaluation),
         "smallest_slice": settings.evaluation.smallest_slice,
+        "weak_slices": summary.get("weak_slices"),
         "gates": [{**vars(gate), "value": none_if_nan(gate.value), "words": gate.words()} for gate in judged],
         "blessed": summary["blessed"],
         "path": summary["evaluation"],
@@ -119,6 +127,20 @@ def calibration(counted: Sequence[Sequence[float]]) -> list[dict]:
         }
         for number, (count, confidence, right) in enumerate(counted)
     ]
+
+
+def calibration_error(bins: Sequence[Mapping]) -> float:
+    """The mean distance of confidence from accuracy over the bins from `calibration`."""
+    off = sum(b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["count"])
+    return off / max(1, sum(b["count"] for b in bins))
+
+
+def uncalibrated(found: Mapping | None) -> dict | None:
+    """What the model was before its temperature, in the form of `review.report.schema.Uncalibrated`."""
+    if not found:
+        return None
+    bins = calibration(found["calibration"])
+    return {**found, "calibration": bins, "calibration_error": calibration_error(bins)}
 
 
 def slices(candidate: Sequence[Mapping], baseline: Sequence[Mapping], settings: Evaluation) -> list[dict]:

@@ -37,16 +37,33 @@ def write(workdir: Workdir, found: Mapping) -> pathlib.Path | None:
 
 
 def _write(workdir: Workdir, found: Mapping) -> pathlib.Path:
+    return _store(workdir, found, *load(workdir, found))
+
+
+def _store(workdir: Workdir, found: Mapping, report: schema.Report, pictures: Mapping[str, bytes]) -> pathlib.Path:
     from review.report import card  # slow to import, and not needed to find a report
 
     folder = workdir.run(found["run"])
-    report, pictures = load(workdir, found)
     report = with_paths_of(report, workdir.with_relative_paths(found))
     files.replace(folder / build.REPORT, build.to_json(report))
     files.replace(folder / build.PICTURES, build.zipped(pictures))
     files.replace(folder / build.CARD, card.markdown(report))
     files.replace(folder / build.PAGE, render(report, pictures))
     return folder / build.PAGE
+
+
+def add_corruptions(workdir: Workdir, found: Mapping, made: schema.Corruptions, picture: bytes) -> None:
+    """Writes the report of a run with what was measured of harmed examples later.
+
+    Args:
+        workdir: where the run is.
+        found: its results.
+        made: what was measured; its `picture` names the file.
+        picture: the content of that file.
+    """
+    report, pictures = load(workdir, found)
+    part = report.evaluation.model_copy(update={"corruptions": made})
+    _store(workdir, found, report.model_copy(update={"evaluation": part}), {**pictures, made.picture or "": picture})
 
 
 def find(workdir: Workdir, found: Mapping, name: str = build.PAGE) -> pathlib.Path:

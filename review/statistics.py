@@ -52,12 +52,16 @@ def fisher(first_right: int, first_count: int, right: int, count: int) -> float:
     return float(stats.fisher_exact(table).pvalue)
 
 
-def holm(values: Sequence[float]) -> list[float]:
-    """P-values corrected for being several: those below ALPHA keep the chance of any false one below ALPHA."""
+def holm(values: Sequence[float], tests: int | None = None) -> list[float]:
+    """P-values corrected for being several: those below ALPHA keep the chance of any false one below ALPHA.
+
+    `tests`: how many there are in all, where only the smallest ones are given.
+    """
+    tests = len(values) if tests is None else tests
     corrected = [0.0] * len(values)
     highest = 0.0
     for rank, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
-        highest = max(highest, min(1.0, values[index] * (len(values) - rank)))
+        highest = max(highest, min(1.0, values[index] * (tests - rank)))
         corrected[index] = highest
     return corrected
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from core.text import plain, setting
 from core.workdir import Unreadable
-from review import compare, duplicates, results
+from review import compare, duplicates, near_duplicates, results, suspects, weak_words
 from review import history as past
 from review.tables import (
     NAME,
@@ -179,6 +179,8 @@ def slices(
     else:
         shown = class_table(part, console.width, compared=changed)
         small = any(row["count"] < smallest for row in part["classes"])
+    if not chosen:
+        weak_words.show(console, part.get("weak_slices"))
     console.print(Padding(shown, (1, 0)))
     if small:
         what = f"few: fewer than {smallest} examples (evaluation.smallest_slice), not to be judged by."
@@ -315,9 +317,41 @@ def gate_lines(console: Console, gates: Sequence[Mapping]) -> None:
         console.print(Text("✓ ", "green") + Text(f"{which} gate{'s' if passed > 1 else ''} passed"))
 
 
+def corruptions(console: Console, found: Mapping) -> None:
+    """How the model bears a worse camera, in the form of `schema.Corruptions`: the kinds, and the classes."""
+    lines(console, [harm_sentence(found)], "bold")
+    rows = found["kinds"]
+    strengths = range(len(rows[0]["accuracies"]))
+    columns = [names([row["kind"] for row in rows], "kind")]
+    columns += [numbers(str(n + 1), [percent(row["accuracies"][n]) for row in rows]) for n in strengths]
+    columns.append(numbers("mean", [percent(row["accuracy"]) for row in rows], style="bold"))
+    console.print(Padding(table(columns, console.width), (1, 0)))
+    classes = sorted(found["classes"], key=lambda row: 1 if row["recall"] is None else row["recall"])[:FOLD]
+    columns = [
+        names([row["class_name"] for row in classes]),
+        numbers("as they are", [percent(row["unharmed_recall"]) for row in classes]),
+    ]
+    for place, kind in enumerate(row["kind"] for row in rows):
+        columns.append(numbers(kind, [percent(row["recalls"][place]) for row in classes], rank=1))
+    columns.append(numbers("mean", [percent(row["recall"]) for row in classes], style="bold"))
+    console.print(Padding(table(columns, console.width), (0, 0, 1, 0)))
+    if len(classes) < len(found["classes"]):
+        lines(console, [f"The worst of {len(found['classes']):,} classes; --format json shows all."], "dim")
+
+
+def harm_sentence(found: Mapping) -> str:
+    """What there is to say of harmed examples, in the form of `schema.Corruptions`."""
+    worst = min(found["kinds"], key=lambda row: row["accuracy"])
+    return (
+        f"Harmed pictures: accuracy {percent(found['accuracy'])}, of the same {found['examples']:,} test examples as "
+        f"they are {percent(found['unharmed_accuracy'])}; the worst is {worst['kind']}, {percent(worst['accuracy'])}"
+    )
+
+
 def duplicate_lines(console: Console, found: Mapping) -> None:
-    """What there is to say of pictures that several examples have."""
-    lines(console, duplicates.of_results(found), "yellow")
+    """What there is to say of pictures that several examples have, or nearly have, and of corrected labels."""
+    lines(console, [*duplicates.of_results(found), *near_duplicates.of_results(found)], "yellow")
+    lines(console, suspects.corrections_of(found))
 
 
 def runs(console: Console, found: Sequence[Mapping | Unreadable]) -> None:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import hashlib
 import pathlib
 
-from core import settings
+from core import corrections, settings
 from core.walk import walk
 
 
 def data(wanted: settings.Data) -> str:
     """Of the data that `wanted.source` names: of its files' names, sizes and times, without reading them.
 
-    Of objects: of their names, sizes and ETags. Raises UserError if they cannot be listed, or a folder not be read.
+    Of objects: of their names, sizes and ETags. A list of corrections counts by its content. Raises UserError if
+    something cannot be listed or read.
     """
+    found = _source(wanted)
+    if wanted.corrections:
+        found += f"+{corrections.fingerprint(corrections.read(wanted.corrections))}"
+    return found
+
+
+def _source(wanted: settings.Data) -> str:
     if wanted.version != "auto":
         return wanted.version
     if settings.is_remote(wanted.source):
@@ -37,7 +45,7 @@ def _files(path: pathlib.Path) -> str:
 
 
 def _objects(wanted: settings.Data) -> str:
-    from components.sources import remote  # loads boto3
+    from components.sources import remote  # loads obstore
 
     digest = hashlib.sha256()
     for one in remote.find(wanted.source, wanted.newest_spans):

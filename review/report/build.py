@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import PIL.Image
 
-from review import duplicates
+from core.near_duplicates import NearDuplicate
+from review import duplicates, near_duplicates
 from review.report import schema
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ DIRECTORY = pathlib.Path(__file__).resolve().parents[2]
 Key = tuple[str, str]  # id of an example, digest of its pixels (empty in evaluations that kept none)
 
 
-def choose(table: pandas.DataFrame, worst_first: Sequence[str]) -> list[tuple[int, str]]:
+def choose(table: pandas.DataFrame, worst_first: Sequence[str], weak: Iterable[int] = ()) -> list[tuple[int, str]]:
     """Which test examples to show.
 
     Of every class its most confident mistakes, those that were nearly wrong, and right ones from the most to the
@@ -58,6 +59,7 @@ def choose(table: pandas.DataFrame, worst_first: Sequence[str]) -> list[tuple[in
             if len(kinds) < MOST_PICTURES:
                 kinds.setdefault(row, kind)
 
+    take(weak, "mistake")
     for name in worst_first:
         if name not in by_class:
             continue
@@ -152,6 +154,31 @@ def duplicate_pictures(
             found.append(
                 schema.DuplicatePicture(
                     file=file, width=width, height=height, kind=kind, places=places, count=len(picture.examples)
+                )
+            )
+    return found, files
+
+
+def near_pairs(
+    pairs: Sequence[NearDuplicate], images: Mapping[Key, bytes]
+) -> tuple[list[schema.NearPair], dict[str, bytes]]:
+    """Pairs of pictures that are nearly the same, for the report, and the files for images.zip."""
+    found, files = [], {}
+    for number, pair in enumerate(pairs):
+        made = []
+        for which, (member, digest) in zip("ab", near_duplicates.sides(pair), strict=True):
+            encoded = images.get((member.id, digest))
+            if encoded is None:  # as for duplicates
+                break
+            content, width, height, form = reduced(encoded)
+            file = f"near-{number:02d}{which}.{form}"
+            files[file] = content
+            made.append(schema.NearPicture(file=file, width=width, height=height, place=member))
+        else:
+            example, known = made
+            found.append(
+                schema.NearPair(
+                    example=example, known=known, likeness=round(pair.likeness, 4), mirrored=pair.mirrored
                 )
             )
     return found, files

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import markupsafe
 
-from review import duplicates
+from review import duplicates, near_duplicates, notes, suspects, weak_words
 from review.report import schema, web
 from review.report.blocks import (
     Block,
@@ -71,6 +71,7 @@ def sections(report: schema.Report) -> list[Section]:
 
 def _details(report: schema.Report) -> list[Block]:
     rows: list[tuple[str, Words]] = [("What it is", report.model), ("State", report.verdict.sentence)]
+    rows += [("Not to be missed", line) for line in notes.of_report(report, web.percent)]
     if report.run:
         preset = (", preset ", Code(report.run.preset)) if report.run.preset else ()
         rows.append(("Run", (Code(report.run.id), *preset)))
@@ -152,6 +153,10 @@ def _evaluation_data(report: schema.Report) -> list[Block]:
     ]
     if part.without_leaked:
         rows.append(("Of them duplicates of training or validation pictures", f"{part.without_leaked.leaked:,}"))
+    if near := sum(row.near for row in part.classes):
+        rows.append(("Of them near-duplicates of training or validation pictures", f"{near:,}"))
+    if found := report.suspects:
+        rows.append(("Suspected labels", suspects.tell(found.count, found.judged, found.total, web.percent)))
     if report.data:
         rows.insert(0, ("Source", Code(report.data.source)))
     if size := report.settings.get("preprocessing", {}).get("image_size"):
@@ -170,8 +175,14 @@ def _training_data(report: schema.Report) -> list[Block]:
     for split, what in (("train", "Examples to learn from"), ("validation", "Examples to watch it by")):
         if counts := data.counts.get(split):
             rows.append((what, f"{sum(counts.values()):,}, the {split} split; of a class {_range(counts)}"))
+    if data.read:
+        due = f", for the run due {web.moment(data.due)} UTC" if data.due else ""
+        rows.append(("Read", f"{web.moment(data.read)} UTC{due}"))
     if data.fingerprint:
         rows.append(("Fingerprint of the source", Code(data.fingerprint)))
+    if found := data.corrections:
+        words = f"{found.relabelled:,} relabelled, {found.left_out:,} left out, in all splits, by "
+        rows.append(("Corrections", (words, Code(found.file), ", fingerprint ", Code(found.fingerprint))))
     rows.append(("Dropped as damaged or mislabelled", web.plural(data.bad, "record")))
     if data.ignored:
         words = ", ".join(f"{reason}: {count:,}" for reason, count in data.ignored.items())
@@ -189,6 +200,7 @@ def _analyses(report: schema.Report) -> list[Block]:
     blocks: list[Block] = [
         _overall(part),
         _classes(report),
+        *_weak(part.weak_slices),
         *(_slices(one, part.smallest_slice) for one in part.slices),
     ]
     if confusions := _confusions(part):
@@ -206,7 +218,9 @@ def _analyses(report: schema.Report) -> list[Block]:
             for bin in bins
         ]
         columns = ("probability of the answer", "n", "mean probability", "right answers")
-        blocks.append(Table("Calibration", columns, rows))
+        blocks.append(Table("Calibration", columns, rows, note=_temperature(part)))
+    if part.corruptions:
+        blocks.append(_harmed(part.corruptions))
     if part.gates:
         blocks.append(_gates(part.gates))
     return blocks
@@ -230,13 +244,14 @@ def _overall(part: schema.Evaluation) -> Table:
 
 
 def _without_leaked(part: schema.Evaluation) -> list[tuple[str, str, str]]:
-    """The row of the accuracy without duplicates, if there are any."""
-    found = part.without_leaked
-    if found is None:
-        return []
-    interval = _interval(found.accuracy_interval) if found.accuracy_interval else ""
-    name = f"accuracy without duplicates of training pictures, n = {found.count:,}"
-    return [(name, web.percent(found.accuracy, 2), interval)]
+    """The rows of the accuracy without duplicates, and without near ones, if there are any."""
+    rows = []
+    for found, what in ((part.without_leaked, "duplicates"), (part.without_near, "duplicates and near-duplicates")):
+        if found is not None:
+            interval = _interval(found.accuracy_interval) if found.accuracy_interval else ""
+            name = f"accuracy without {what} of training pictures, n = {found.count:,}"
+            rows.append((name, web.percent(found.accuracy, 2), interval))
+    return rows
 
 
 def _classes(report: schema.Report) -> Table:
@@ -267,6 +282,29 @@ def _classes(report: schema.Report) -> Table:
     return Table("Classes, worst recall first", columns, rows, texts=(0, -2, -1), note=" ".join(notes))
 
 
+def _weak(found: schema.WeakSlices | None) -> list[Block]:
+    """The slices that are worse than the rest, if somebody looked for them."""
+    if found is None:
+        return []
+    words = weak_words.heading(found.model_dump())
+    if not found.rows:
+        return [Paragraph(words)]
+    rows = [
+        (
+            weak_words.name(row.features, row.values),
+            f"{row.count:,}",
+            web.percent(row.accuracy),
+            _interval(row.accuracy_interval),
+            web.percent(row.rest_accuracy),
+            "<0.001" if row.p < 0.001 else f"{row.p:.3f}",
+        )
+        for row in found.rows
+    ]
+    columns = ("slice", "n", "accuracy", "interval", "rest", "p")
+    note = f"{words} The rest are {weak_words.REST}; p is corrected for all that were looked at (Holm)."
+    return [Table("Weak slices, looked for among all features and their crosses", columns, rows, note=note)]
+
+
 def _slices(slices: schema.Slices, smallest: int) -> Table:
     judged = [row for row in slices.rows if not row.too_small]
     rows = [
@@ -284,6 +322,22 @@ def _slices(slices: schema.Slices, smallest: int) -> Table:
     return Table(title, columns, rows, texts=range(len(slices.features)), note=" ".join(notes))
 
 
+def _harmed(found: schema.Corruptions) -> Table:
+    strengths = range(len(found.kinds[0].accuracies))
+    rows = [
+        (row.kind, *(web.percent(value) for value in row.accuracies), web.percent(row.accuracy))
+        for row in found.kinds
+    ]
+    title = "Accuracy on harmed pictures, by kind and strength"
+    note = (
+        f"{web.plural(found.examples, 'test example')}, of which {web.percent(found.unharmed_accuracy)} are right as "
+        f"they are, and {web.percent(found.accuracy)} of their harmed copies. Kinds and strengths: Hendrycks and "
+        "Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations (2019), "
+        "arXiv:1903.12261."
+    )
+    return Table(title, ("kind", *(str(n + 1) for n in strengths), "mean"), rows, note=note)
+
+
 def _gates(gates: Sequence[schema.Gate]) -> Table:
     failed = [gate for gate in gates if not gate.passed]
     shown = failed[:ROWS] or gates[:ROWS]
@@ -293,7 +347,7 @@ def _gates(gates: Sequence[schema.Gate]) -> Table:
             "passed" if gate.passed else "failed",
             Code(gate.reason),
             web.number(gate.value, 3),
-            f"{gate.limit:.3f}",
+            f"{'at most ' if gate.at_most else ''}{gate.limit:.3f}",
             f"{gate.count:,}",
         )
         for gate in shown
@@ -323,11 +377,17 @@ def limits(report: schema.Report) -> list[Words]:
         "is not known; test it on a labelled sample of yours before you rely on it.",
     ]
     found += duplicates.of_report(report, web.percent)
+    found += near_duplicates.of_report(report, web.percent)
+    if report.suspects and (many := report.suspects.count):
+        said = suspects.tell(many, report.suspects.judged, report.suspects.total, web.percent)
+        found.append(f"{said} Until somebody has looked at them, its numbers may be better or worse than they seem.")
     if failed := sum(not gate.passed for gate in part.gates):
         found.append(f"It failed {failed:,} of its {web.plural(len(part.gates), 'gate')}; see the table of gates.")
     if part.classes:
         found += _weakest(part)
     found += _too_few(report)
+    if part.weak_slices:
+        found += weak_words.sentences(part.weak_slices.model_dump(), web.percent)
     for slices in part.slices:
         if worst := next((row for row in slices.rows if not row.too_small), None):
             found.append(
@@ -389,6 +449,17 @@ def _too_few(report: schema.Report) -> list[Words]:
         if trained[many] >= 2 * trained[few]:
             found.append(f"Uneven training data: {trained[few]:,} examples of {few}, {trained[many]:,} of {many}.")
     return found
+
+
+def _temperature(part: schema.Evaluation) -> str:
+    """What the temperature did to the probabilities."""
+    if (before := part.uncalibrated) is None:
+        return ""
+    return (
+        f"The logits are divided by a temperature of {before.temperature:.2f}, fitted on the validation split (Guo "
+        "et al. 2017, On Calibration of Modern Neural Networks). Without it the expected calibration error would be "
+        f"{web.percent(before.calibration_error, 2)}, the cross-entropy {before.loss:.3f}."
+    )
 
 
 def _calibration(part: schema.Evaluation) -> str | None:

@@ -9,16 +9,17 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import markupsafe
 import yaml
 
-from core import settings
+from core import settings, yaml_text
 from core.errors import UserError
 from core.text import setting
-from review import duplicates, statistics
-from review.report import charts, schema, web
+from review import duplicates, near_duplicates, notes, statistics, weak_words
+from review import suspects as doubts
+from review.report import charts, schema, suspects, web
 
 MOST_BYTES = 15_000_000  # of a page; beyond it pictures are left out
 FULL_MATRIX = 25  # classes; with more, the confusion matrix shows the worst
@@ -83,22 +84,30 @@ def render(report: schema.Report, pictures: Mapping[str, bytes], card: markupsaf
     Args:
         report: what to show; parts that it lacks are left out.
         pictures: file name in images.zip -> PNG or JPEG. Where the page would become too large, those of the
-            classes with the best recall are left out, and the page says so.
+            classes with the best recall are left out, maps before pictures, and the page says so.
         card: the model card as HTML; a plain string is escaped.
     """
     order = {row.class_name: place for place, row in enumerate(report.evaluation.classes)}  # worst first
     known = [picture for picture in report.pictures if picture.true in order and picture.file in pictures]
     kept = sorted(known, key=lambda picture: order[picture.true])
-    sizes = [4 * math.ceil(len(pictures[picture.file]) / 3) for picture in kept]
-    spare = MOST_BYTES - sum(sizes)
+    maps = [{file for file in (picture.map, picture.true_map) if file and file in pictures} for picture in kept]
+    with_maps = sum(map(bool, maps))
+    spare = MOST_BYTES - sum(
+        _size(pictures, {picture.file, *files}) for picture, files in zip(kept, maps, strict=True)
+    )
     while True:
         while kept and spare < 0:
-            kept.pop()
-            spare += sizes.pop()
+            spare += _size(pictures, maps.pop() if maps else {kept.pop().file})
         text = (
             web.environment()
             .get_template("report.html.j2")
-            .render(_context(report, kept, pictures), card=card, left_out=len(known) - len(kept))
+            .render(
+                _context(report, kept, pictures),
+                card=card,
+                left_out=len(known) - len(kept),
+                mapped=set().union(*maps),
+                maps_left_out=with_maps - sum(map(bool, maps)),
+            )
         )
         spare = MOST_BYTES - len(text.encode())
         if spare >= 0 or not kept:
@@ -143,8 +152,11 @@ def _context(
     return {
         "report": report,
         "part": part,
+        "notes": notes.of_report(report, web.percent),
         "said": duplicates.of_report(report, web.percent),
         "twins": _twins(found, pictures) if found else [],
+        "near_said": near_duplicates.of_report(report, web.percent),
+        "near_pairs": _near_pairs(report, pictures),
         "labels": labels,
         "rows": rows,
         "gates": gates,
@@ -155,12 +167,18 @@ def _context(
         "matrix_classes": shown,
         "picture_count": len(kept),
         "source": lambda picture: _data_uri(pictures[picture.file]),
+        "pictures": pictures,
+        "uri": _data_uri,
+        "map_source": lambda file: _data_uri(pictures[file]),
         "factor": lambda picture: max(1, ENLARGED // max(picture.width, picture.height)),
         "heat": lambda slices: _heat(slices, [row.class_name for row in part.classes]),
         "epochs": _epochs(report.training),
         "search": _search(report.tuning),
         "history": _history(report.history),
         "recalls": lambda name: [past.recalls.get(name) for past in report.history],
+        "weak": weak_words.with_pictures(part.weak_slices, kept),
+        "weak_heading": weak_words.heading(part.weak_slices.model_dump()) if part.weak_slices else "",
+        "weak_name": weak_words.name,
         "command": _command(report),
         "yaml": _yaml,
         "setting": setting,
@@ -169,6 +187,7 @@ def _context(
         "nodes": nodes,
         "node_words": [f"{name} {note}" for name, _, note in nodes],
         "most": lambda counts: max(counts.values(), default=0) or 1,
+        **_suspects(report, pictures),
         "artifacts": {artifact.name: place for place, artifact in enumerate(report.lineage, 1)},
         "charts": charts,
     }
@@ -188,6 +207,23 @@ def _twins(
         for kind, title in titles.items()
         if shown[kind]
     ]
+
+
+def _suspects(report: schema.Report, pictures: Mapping[str, bytes]) -> dict[str, object]:
+    """What `suspects.html.j2` and the part on the data show of labels that may be wrong, or were corrected."""
+    found, corrected = report.suspects, report.data.corrections if report.data else None
+    return {
+        "suspects_said": doubts.tell(found.count, found.judged, found.total, web.percent) if found else "",
+        "suspects_shown": [row for row in found.rows if row.file in pictures] if found else [],
+        "suspects_commands": suspects.commands(report, _command(report)),
+        "corrections_said": doubts.tell_corrections(corrected.model_dump() if corrected else None),
+    }
+
+
+def _near_pairs(report: schema.Report, pictures: Mapping[str, bytes]) -> list[schema.NearPair]:
+    """The pairs of near-duplicates of which both pictures are there."""
+    found = report.data.near_duplicates if report.data else None
+    return [pair for pair in found.shown if {pair.example.file, pair.known.file} <= pictures.keys()] if found else []
 
 
 def _pairs(
@@ -368,9 +404,14 @@ def _command(report: schema.Report) -> str | None:
 def _yaml(value: object) -> str:
     """The value in one line of YAML: as it is where that reads back, otherwise as JSON, which is YAML, too."""
     with contextlib.suppress(yaml.YAMLError):
-        if isinstance(value, str) and yaml.safe_load(value) == value:
+        if isinstance(value, str) and yaml_text.load(value) == value:
             return value
     return json.dumps(value, ensure_ascii=False)
+
+
+def _size(pictures: Mapping[str, bytes], files: Iterable[str]) -> int:
+    """Bytes of some files as they are in the page."""
+    return sum(4 * math.ceil(len(pictures[file]) / 3) for file in files)
 
 
 def _data_uri(picture: bytes) -> str:

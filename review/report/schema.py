@@ -10,7 +10,7 @@ from typing import Literal
 import pydantic
 from pydantic import Field
 
-VERSION = 1  # changes when a reader of the form before could go wrong
+VERSION = 2  # changes when a reader of the form before could go wrong
 
 Interval = tuple[float, float]
 Predicted = tuple[str, float]  # class name, probability
@@ -51,12 +51,13 @@ class Run(Part):
 class Gate(Part):
     """A limit that the model had to keep."""
 
-    what: str = Field(description='"accuracy" or "recall of CLASS"')
+    what: str = Field(description='"accuracy", "recall of CLASS", ...')
     value: float | None
-    limit: float = Field(description="the smallest value that passes")
+    limit: float = Field(description="the smallest value that passes, or the largest")
     reason: str = Field(description="the setting, or the baseline and the setting, that the limit comes from")
     count: int = Field(description="test examples behind the value")
     passed: bool
+    at_most: bool = Field(False, description="whether a larger value fails, not a smaller one")
     words: str = Field(description="all of this in one line")
 
 
@@ -77,6 +78,9 @@ class ClassRow(Part):
     leaked: int = Field(0, description="test examples whose picture is in train or validation, too")
     recall_without_leaked: float | None = None
     recall_without_leaked_interval: Interval | None = None
+    near: int = Field(0, description="test examples whose picture is nearly one of train or validation")
+    recall_without_near: float | None = Field(None, description="without these and those that leaked")
+    recall_without_near_interval: Interval | None = None
 
     @property
     def change(self) -> float | None:
@@ -109,6 +113,28 @@ class Slices(Part):
     rows: list[SliceRow]
 
 
+class WeakSlice(Part):
+    """A slice that is worse than the rest beyond chance."""
+
+    features: list[str] = Field(description='e.g. ["class_name", "brightness"]; up to three')
+    values: list[str] = Field(description="one for each feature")
+    count: int = Field(description="examples, copies of a picture counted once")
+    accuracy: float
+    accuracy_interval: Interval = Field(description="Wilson, 95 %")
+    rest_accuracy: float = Field(description="of the other examples of the same classes, weighted as in the slice")
+    p: float = Field(description="that it is no worse, corrected for all that were looked at (Holm)")
+    examples: list[str] = Field([], description="ids of its most confident mistakes")
+    pictures: list[str] = Field([], description="their names in images.zip, where they are there")
+
+
+class WeakSlices(Part):
+    """The slices that were found to be worse than the rest, looked for among all features and their crosses."""
+
+    features: list[str] = Field(description="that were looked at, besides the class")
+    looked_at: int = Field(description="different slices of at least evaluation.smallest_slice examples")
+    rows: list[WeakSlice] = Field(description="the clearest first, ten at most")
+
+
 class CalibrationBin(Part):
     """The examples whose most probable class got a probability in (low, high]."""
 
@@ -117,6 +143,44 @@ class CalibrationBin(Part):
     count: int
     confidence: float | None = Field(description="their mean probability")
     accuracy: float | None = Field(description="the share of them that is right")
+
+
+class Uncalibrated(Part):
+    """How the model did on the test split without its temperature (Guo et al. 2017): the answers are the same."""
+
+    temperature: float = Field(description="fitted on the validation split; what is served has it")
+    loss: float = Field(description="cross-entropy, nats")
+    calibration_error: float
+    calibration: list[CalibrationBin]
+
+
+class HarmedKind(Part):
+    """The accuracy on test examples that were harmed in one way (Hendrycks and Dietterich 2019)."""
+
+    kind: str
+    accuracy: float = Field(description="mean over the strengths")
+    accuracies: list[float] = Field(description="by strength, the weakest first")
+
+
+class HarmedClass(Part):
+    """One class under harm."""
+
+    class_name: str
+    unharmed_recall: float | None = Field(description="of the same examples as they are")
+    recall: float | None = Field(description="mean over all kinds and strengths")
+    recalls: list[float | None] = Field(description="by kind, mean over the strengths")
+
+
+class Corruptions(Part):
+    """How the model bears a worse camera: some test examples, each harmed in every way."""
+
+    examples: int = Field(description="test examples that were harmed")
+    copies: int = Field(description="harmed copies of them")
+    accuracy: float = Field(description="mean over all kinds and strengths")
+    unharmed_accuracy: float = Field(description="of the same examples as they are")
+    kinds: list[HarmedKind]
+    classes: list[HarmedClass] = Field(description="by name")
+    picture: str | None = Field(None, description="an example, harmed: a file in images.zip; kinds below each other")
 
 
 class WithoutLeaked(Part):
@@ -137,6 +201,9 @@ class Evaluation(Part):
     accuracy: float
     accuracy_interval: Interval = Field(description="Wilson, 95 %")
     without_leaked: WithoutLeaked | None = Field(None, description="null if no test example leaked")
+    without_near: WithoutLeaked | None = Field(
+        None, description="the same without near-duplicates, too; null if no test example is one"
+    )
     loss: float = Field(description="cross-entropy, nats")
     top_3_accuracy: float
     macro_f1: float | None = Field(None, description="mean of the classes' F1; a class never predicted counts as 0")
@@ -147,7 +214,10 @@ class Evaluation(Part):
     class_names: list[str] = Field(description="by label")
     confusion_matrix: list[list[int]] = Field(description="[true label][predicted label] counts")
     calibration: list[CalibrationBin] = []
+    uncalibrated: Uncalibrated | None = Field(None, description="null for a model without a temperature")
+    corruptions: Corruptions | None = Field(None, description="of evaluation.corruptions")
     slices: list[Slices] = Field([], description="of evaluation.slices")
+    weak_slices: WeakSlices | None = Field(None, description="null if nobody looked, see evaluation.find_weak_slices")
     smallest_slice: int = 0
     gates: list[Gate] = Field(description="the failed ones first")
     blessed: bool = Field(description="Evaluator's word")
@@ -164,11 +234,58 @@ class Picture(Part):
     true: str
     top: list[Predicted] = Field(description="the most probable classes, up to three, the most probable first")
     kind: Literal["mistake", "borderline", "right"]
+    map: str | None = Field(None, description="in images.zip: what spoke for the answer, to be laid over the picture")
+    true_map: str | None = Field(None, description="of a mistake, likewise for the true class")
 
     @property
     def predicted(self) -> str:
         """The most probable class."""
         return self.top[0][0]
+
+
+class Suspect(Part):
+    """An example whose label is suspected to be wrong."""
+
+    id: str
+    split: Literal["test", "validation"]
+    label: str = Field(description="its class as the data have it")
+    suggested_label: str = Field(description="the most probable class")
+    label_probability: float
+    suggested_probability: float
+    digest: str = Field(description="of its pixels, hexadecimal")
+    file: str | None = Field(None, description="its name in images.zip beside report.json, of the first ones")
+    width: int = Field(0, description="of the file, pixels")
+    height: int = 0
+
+
+class Suspects(Part):
+    """Labels that are suspected to be wrong, by confident learning (Northcutt et al. 2021)."""
+
+    judged: dict[str, int] = Field(description="split -> examples whose label was judged")
+    total: int = Field(description="examples of these splits; more than were judged where there are very many")
+    count: int = Field(description="suspects")
+    rows: list[Suspect] = Field([], description="the least plausible label first; no more than the first 10,000")
+
+
+class Corrections(Part):
+    """What data.corrections did."""
+
+    file: str
+    fingerprint: str = Field(description="identifies its content")
+    relabelled: int = Field(description="examples that got another class")
+    left_out: int = Field(description="examples that were dropped")
+    changes: list[tuple[str, str | None, int]] = Field(
+        description="class in the source, class here or null, examples"
+    )
+    checked: list[tuple[str, str]] = Field([], description="id and digest of the examples that are no suspects again")
+
+
+class Maps(Part):
+    """How the maps of the pictures were made: where the network saw what spoke for a class."""
+
+    method: str
+    layer: str = Field(description="of the network, whose activations were looked at")
+    cells: tuple[int, int] = Field(description="its height and width: no map is finer")
 
 
 class Distribution(Part):
@@ -209,6 +326,32 @@ class Duplicates(Part):
     shown: list[DuplicatePicture] = Field([], description="some of each kind")
 
 
+class NearPicture(Part):
+    """One of two pictures that are nearly the same."""
+
+    file: str = Field(description="its name in images.zip beside report.json")
+    width: int = Field(description="of the file, pixels")
+    height: int
+    place: tuple[str, str, str] = Field(description="split, class name and id of its example")
+
+
+class NearPair(Part):
+    """An example whose picture is nearly one of an earlier split, and the one that is most alike."""
+
+    example: NearPicture
+    known: NearPicture = Field(description="of the earlier split")
+    likeness: float = Field(description="1: they differ in brightness and contrast alone")
+    mirrored: bool = Field(False, description="whether they are alike only where one is mirrored")
+
+
+class NearDuplicates(Part):
+    """Examples whose pictures are nearly, and not in every pixel, those of an earlier split."""
+
+    examples: dict[str, int] = Field(description="split -> how many")
+    contradicting: int = Field(description="those that stand under another class than the one that is most alike")
+    shown: list[NearPair] = Field([], description="some of them, the least alike first")
+
+
 class Data(Part):
     """What went in."""
 
@@ -220,10 +363,14 @@ class Data(Part):
     ignored: dict[str, int] = Field(description="files that are no examples: reason -> count")
     anomalies: list[str] = []
     distributions: list[Distribution] = []
-    fingerprint: str | None = Field(None, description="identifies the content of the source")
+    fingerprint: str | None = Field(None, description="identifies the content of the source as it was read")
+    read: str | None = Field(None, description="when that was, in UTC by ISO 8601")
+    due: str | None = Field(None, description="when a schedule wanted the run, likewise")
     duplicates: Duplicates | None = Field(None, description="null for a run of before they were looked for")
+    corrections: Corrections | None = Field(None, description="null without data.corrections")
+    near_duplicates: NearDuplicates | None = Field(None, description="null for a run that did not look for them")
 
-    @pydantic.field_validator("duplicates", mode="before")
+    @pydantic.field_validator("duplicates", "near_duplicates", "corrections", mode="before")
     @classmethod
     def _may_be_empty(cls, found: object) -> object:
         return found or None
@@ -295,7 +442,9 @@ class Report(Part):
     model: str = Field(description="the network in a sentence")
     evaluation: Evaluation
     pictures: list[Picture] = Field([], description="by class; the most confident mistakes first")
+    maps: Maps | None = Field(None, description="null if the pictures have none")
     data: Data | None = None
+    suspects: Suspects | None = Field(None, description="null where the probabilities of all classes were not kept")
     tuning: list[Trial] = Field([], description="the best first; the model was trained with its values")
     training: list[Epoch] = []
     serving: Serving | None = None

@@ -1,5 +1,7 @@
 """The evaluation: TFMA's numbers are scikit-learn's on the same predictions; slices and predictions are kept."""
 
+import json
+
 import apache_beam as beam
 import keras
 import numpy as np
@@ -8,21 +10,24 @@ import sklearn.metrics as sk
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from image_data import encoded, picture
+from scipy import ndimage
 from tfx_bsl.tfxio import tf_example_record
 
 from components import derived_features, evaluation, evaluator, ingest
 from core import settings
 from review import predictions, results
-from trainer import export
+from trainer import export, features, images
 from trainer.summary import DataSummary
 
 NAMES = ("ant", "bee", "<cat>", "dog | cow", "eel")
 COUNT = 203
 GATES = settings.Gates(min_accuracy=0, min_class_recall=0)
+OURS = ("auc", "calibration", "calibration_error", "uncalibrated")
+TEMPERATURE = 1.7  # of the candidate
 SLICES = settings.Evaluation(slices=["brightness", "class_name,contrast", "size"], smallest_slice=12)
 
 
-def write_model(folder, seed):
+def write_model(folder, seed, temperature=1.0):
     """A network that sees colours and has random opinions, sure of many of them."""
     keras.utils.set_random_seed(seed)
     network = keras.Sequential(
@@ -34,7 +39,7 @@ def write_model(folder, seed):
         ]
     )
     summary = DataSummary(NAMES, (1,) * len(NAMES), (0.0,) * 3, (1.0,) * 3, 8)
-    export.export(network, summary, folder)
+    export.export(network, summary, folder, temperature=temperature)
     return folder
 
 
@@ -46,7 +51,8 @@ def examples(tmp_path_factory):
     written = []
     for number, label in enumerate(labels):
         pixels = picture(number, (40, 50) if number % 3 else (20, 20)) // (1 + number % 2)
-        written.append(ingest.make_example(encoded(pixels), int(label), NAMES[label], f"test-{number:04d}"))
+        own = {"lens": f"<{number % 3}>"} if number else {"lens": ""}
+        written.append(ingest.make_example(encoded(pixels), int(label), NAMES[label], f"test-{number:04d}", own))
     file = tmp_path_factory.mktemp("examples") / "data.tfrecord"
     with tf.io.TFRecordWriter(str(file)) as writer:
         for example in written:
@@ -57,7 +63,7 @@ def examples(tmp_path_factory):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    return [str(write_model(folder / str(seed), seed)) for seed in (1, 2)]
+    return [str(write_model(folder / str(seed), seed, warmth)) for seed, warmth in ((1, TEMPERATURE), (2, 1.0))]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +84,10 @@ def evaluated(models, examples, tmp_path_factory):
             [examples[0]], raw_record_column_name=tfma.constants.ARROW_INPUT_COLUMN
         )
         config = evaluation.eval_config(GATES, SLICES)
-        _ = pipeline | records.BeamSource() | evaluator.evaluate(config, models[0], models[1], output)
+        batches = pipeline | records.BeamSource()
+        _ = batches | evaluator.evaluate(config, models[0], models[1], output, ["lens"])
+        kept = predictions.folder(output, "validation")  # the same examples will do
+        _ = batches | evaluator.Keep(config, models[0], kept)
     return output
 
 
@@ -87,6 +96,25 @@ def part(evaluated):
     """The evaluation as the results have it."""
     summary = {"data": {"class_names": list(NAMES)}, "blessed": True, **evaluation.measured(evaluated)}
     return results.evaluate(summary, settings.Settings(gates=GATES, evaluation=SLICES))
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (["cat", "dog"], ""),
+        (["cat"], "which has other classes: without dog"),
+        (["ant", "cat", "dog"], "which has other classes: with ant"),
+        (["ant", "cat"], "which has other classes: without dog, and with ant"),
+        (["dog", "cat"], "which has the classes in another order"),
+        (None, ""),
+    ],
+)
+def test_a_baseline_of_other_classes_is_none(tmp_path, classes, said):
+    for name, known in (("model", ["cat", "dog"]), ("baseline", classes)):
+        (tmp_path / name / "assets.extra").mkdir(parents=True)
+        if known:
+            (tmp_path / name / features.CLASSES_FILE).write_text(json.dumps(known))
+    assert evaluator.incomparable(str(tmp_path / "model"), str(tmp_path / "baseline")) == said
 
 
 def test_overall_numbers_are_scikit_learns(part, examples, probabilities):
@@ -134,6 +162,47 @@ def test_calibration_is_that_of_the_most_probable_class(part, examples, probabil
     assert part["calibration_error"] == pytest.approx(error / COUNT, abs=1e-5)
 
 
+def test_what_the_temperature_did_is_measured(part, models, examples):
+    labels, written = examples[1], examples[2]
+    network = keras.models.load_model(f"{models[0]}/{export.KERAS_FILE}")
+    encoded_ = [tf.train.Example.FromString(one).features.feature["image"].bytes_list.value[0] for one in written]
+    before = keras.ops.softmax(network(images.decode_batch(tf.constant(encoded_), 8))).numpy().astype(float)
+    found = part["uncalibrated"]
+    assert found["temperature"] == TEMPERATURE
+    assert found["loss"] == pytest.approx(sk.log_loss(labels, before, labels=range(5)), rel=1e-3)
+    assert found["loss"] != pytest.approx(part["loss"], rel=1e-2)
+    right = before.argmax(axis=1) == labels
+    bins = np.ceil(before.max(axis=1) * len(found["calibration"])) - 1
+    expected = [abs((right[bins == b] - before.max(axis=1)[bins == b]).sum()) for b in np.unique(bins)]
+    assert found["calibration_error"] == pytest.approx(sum(expected) / COUNT, abs=1e-4)
+
+
+def judged_by(examples, model, folder, **gates):
+    """The word of TFMA, and the gates of the results, on a model without a baseline."""
+    gates = settings.Gates(min_accuracy=0, min_class_recall=0, **gates)
+    with beam.Pipeline(argv=["--direct_running_mode=in_memory"]) as pipeline:
+        records = tf_example_record.TFExampleRecord(
+            [examples[0]], raw_record_column_name=tfma.constants.ARROW_INPUT_COLUMN
+        )
+        config = evaluation.eval_config(gates, settings.Evaluation(slices=[]))
+        _ = pipeline | records.BeamSource() | evaluator.evaluate(config, model, None, str(folder))
+    summary = {"data": {"class_names": list(NAMES)}, "blessed": True, **evaluation.measured(str(folder))}
+    found = results.evaluate(summary, settings.Settings(gates=gates))
+    return tfma.load_validation_result(str(folder)).validation_ok, found["gates"]
+
+
+@pytest.mark.parametrize(("above", "passed"), [(1e-3, True), (-1e-3, False)])
+def test_a_model_whose_probabilities_are_dishonest_is_not_blessed(part, examples, models, tmp_path, above, passed):
+    limit = part["calibration_error"] + above
+    blessed, found = judged_by(examples, models[0], tmp_path / "evaluation", max_calibration_error=limit)
+    (gate,) = [gate for gate in found if gate["what"] == "calibration error"]
+    assert blessed == gate["passed"] == passed
+    assert gate["words"].startswith(
+        f"calibration error {part['calibration_error']:.3f} {'<=' if passed else '>'} {limit:.3f} "
+        "(gates.max_calibration_error), n="
+    )
+
+
 def test_predictions_are_kept_for_every_example(evaluated, examples, probabilities):
     table = predictions.read(evaluated)
     labels, (candidate, _) = examples[1], probabilities
@@ -145,6 +214,30 @@ def test_predictions_are_kept_for_every_example(evaluated, examples, probabiliti
     np.testing.assert_allclose(table["true_probability"], candidate[np.arange(COUNT), labels], atol=1e-5)
     np.testing.assert_allclose(np.stack(table["top_probabilities"]), -np.sort(-candidate)[:, :3], atol=1e-5)
     assert table["width"].tolist() == [50 if number % 3 else 20 for number in range(COUNT)]
+
+
+def test_the_datas_own_features_are_kept_with_the_predictions(evaluated, examples):
+    assert evaluator.own_features(examples[2][0]) == ["lens"]
+    table = predictions.read(evaluated)
+    assert table["lens"].tolist() == ["", *(f"<{number % 3}>" for number in range(1, COUNT))]
+    derived = [*derived_features.NAMES, "width", "height", "digest"]
+    for serialized, (_, row) in zip(examples[2], table.iterrows(), strict=True):
+        image = tf.train.Example.FromString(serialized).features.feature["image"].bytes_list.value[0]
+        assert row[derived].to_dict() == {key: derived_features.derive(image)[key] for key in derived}
+
+
+@pytest.mark.parametrize("values", [None, np.array([]), np.array([None], object)])
+def test_an_example_without_an_own_feature_has_no_value(values):
+    assert evaluator._text(values) == ""
+
+
+def test_predictions_of_another_split_are_kept_alike(evaluated, probabilities):
+    test, other = (predictions.read(evaluated, split) for split in ("test", "validation"))
+    assert test.drop(columns="lens").equals(other)
+    frame, kept = predictions.read_probabilities(evaluated, "validation")
+    assert frame["id"].tolist() == test["id"].tolist()
+    assert kept.dtype == np.float16
+    np.testing.assert_allclose(kept, probabilities[0], atol=2**-11)  # rounded to 11 bits
 
 
 @pytest.mark.parametrize("names", [["brightness"], ["class_name", "contrast"], ["size"]])
@@ -168,7 +261,7 @@ def test_the_result_is_tfmas_own(evaluated):
     measured = {
         key: {name.removesuffix("_diff") for name in outputs[""][""]} for key, outputs in result.slicing_metrics
     }
-    assert measured.pop(()) == {"accuracy", "example_count", "loss", "top_3_accuracy", "auc", "calibration"}
+    assert measured.pop(()) == {"accuracy", "example_count", "loss", "top_3_accuracy", *OURS}
     assert all(names == {"accuracy", "example_count", "loss"} for names in measured.values())
     assert tfma.load_validation_result(evaluated).validation_ok is False  # the baseline is better somewhere
 
@@ -189,6 +282,48 @@ def test_features_are_derived_from_the_image(pixels, expected):
     names = ("brightness", "contrast", "size", "width", "height")
     derived = derived_features.derive(encoded(pixels.astype(np.uint8)))
     assert [derived[name] for name in names] == list(expected)
+
+
+def test_sharpness_is_the_variance_of_the_laplacian():
+    random = np.random.default_rng(0)
+    luma = random.integers(0, 256, (30, 40)).astype(np.float32)
+    expected = ndimage.laplace(luma.astype(float))[1:-1, 1:-1].var()
+    assert derived_features.sharpness_of(luma) == pytest.approx(expected, rel=1e-9)
+    for flat in (np.full((9, 9), 7), np.indices((9, 9)).sum(0), np.ones((2, 9)), np.ones((9, 1))):
+        assert derived_features.sharpness_of(flat.astype(np.float32)) == 0
+
+
+def test_blur_makes_less_sharp_whatever_the_size():
+    random = np.random.default_rng(1)
+    sharp = ndimage.gaussian_filter(random.integers(0, 256, (1200, 900)).astype(np.float32), 1)
+    step = derived_features.step_of(900, 1200)
+    assert step > 1
+    blurred = ndimage.gaussian_filter(sharp, 2)
+    whole, grid = ([derived_features.sharpness_of(luma, n) for luma in (sharp, blurred)] for n in (1, step))
+    assert whole[0] > 10 * whole[1]
+    assert grid == pytest.approx(whole, rel=0.05)  # the standard error of 16,875 pixels is above 1 %
+
+
+@pytest.mark.parametrize(
+    ("colour", "hue"),
+    [
+        ((128, 128, 128), "grey"),
+        ((100, 110, 104), "grey"),
+        ((200, 30, 40), "red"),
+        ((200, 30, 90), "red"),
+        ((220, 200, 20), "yellow"),
+        ((10, 60, 10), "green"),
+        ((0, 180, 190), "cyan"),
+        ((20, 30, 250), "blue"),
+        ((200, 10, 190), "magenta"),
+        ((200, 100, 190), "magenta"),
+    ],
+)
+def test_the_hue_is_that_of_the_mean_colour(colour, hue):
+    random = np.random.default_rng(2)
+    noisy = np.clip(np.array(colour) + random.integers(-9, 10, (20, 20, 3)), 0, 255)
+    assert derived_features.hue_of(noisy.astype(np.uint8)) == hue
+    assert derived_features.derive(encoded(np.full((5, 5, 3), colour, np.uint8)))["hue"] == hue
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """ImageExampleGen: real Beam, real files."""
 
 import collections
+import dataclasses
+import datetime
 import json
 import pathlib
 import shutil
@@ -10,16 +12,18 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 from image_data import CLASSES, batches, encoded, picture, write_binary, write_folder, write_python
+from sklearn.datasets import load_sample_image
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils, standard_artifacts
 
-from components import ingest_report
+from components import ingest_report, records
 from components.example_gen import DUPLICATES, INGEST_SETTINGS, REPORT, Executor, ImageExampleGen
+from components.sources import fingerprint
 from core.errors import UserError
 from core.settings import Beam, Data
 
 
-def run(path, out, beam=(), **options):
+def run(path, out, beam=(), version="auto", due="", **options):
     """Runs the executor as TFX does; returns the artifact."""
     examples = standard_artifacts.Examples()
     examples.uri = str(out)
@@ -28,7 +32,8 @@ def run(path, out, beam=(), **options):
         beam_pipeline_args=Beam(pipeline_args=beam).arguments, tmp_dir=str(out / "tmp")
     )
     data = Data(source=str(path), **options).model_dump(include=INGEST_SETTINGS)
-    Executor(context).Do({}, {"examples": [examples]}, {"data": json.dumps(data)})
+    properties = {"data": json.dumps(data), "version": version, "due": due}
+    Executor(context).Do({}, {"examples": [examples]}, properties)
     return examples
 
 
@@ -67,6 +72,16 @@ def test_a_folder_becomes_three_splits(image_folder, tmp_path):
             assert example["id"].split("/")[0] == ("test" if split == "test" else "train")
         counts = collections.Counter(example["class_name"] for example in found)
         assert {name: n for name, n in report(examples).counts[split].items() if n} == dict(counts)
+
+
+def test_the_report_says_which_data_were_read_and_when(image_folder, tmp_path):
+    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    found = report(run(image_folder, tmp_path / "found", due="2026-11-26T03:00:00Z"))
+    assert found.fingerprint == fingerprint.data(Data(source=str(image_folder)))
+    assert before <= datetime.datetime.fromisoformat(found.read) <= datetime.datetime.now(datetime.UTC)
+    assert found.due == "2026-11-26T03:00:00Z"
+    given = report(run(image_folder, tmp_path / "given", version="7"))
+    assert (given.fingerprint, given.due) == ("7", "")
 
 
 def test_the_same_pictures_fall_into_the_same_split_whatever_they_are_read_from(tmp_path):
@@ -204,7 +219,7 @@ def test_workers_in_processes_of_their_own_read_the_same(image_folder, tmp_path)
     here = run(image_folder, tmp_path / "here", **options)
     workers = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
     apart = run(image_folder, tmp_path / "apart", workers, **options)
-    assert report(apart) == report(here)
+    assert dataclasses.replace(report(apart), read=report(here).read) == report(here)  # read at another time
     for split in ingest_report.SPLITS:
         found = [sorted(read(examples, split), key=lambda example: example["id"]) for examples in (here, apart)]
         assert found[0] == found[1] != []
@@ -342,3 +357,53 @@ def test_settings_of_later_nodes_do_not_change_what_is_cached(changed):
 
 def test_class_names_are_those_of_the_source(python_folder, tmp_path):
     assert tuple(report(run(python_folder, tmp_path / "out", validation_share=0.2)).class_names) == CLASSES
+
+
+# Near-duplicates
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Cuttings of a photograph; of four of train's, test has a JPEG, a smaller one, a mirrored one, and a copy."""
+    root = tmp_path_factory.mktemp("pets") / "pictures"
+    flower = PIL.Image.fromarray(load_sample_image("flower.jpg"))
+    blocks = [flower.crop((x, y, x + 64, y + 64)) for y in range(128, 384, 64) for x in range(128, 512, 64)]
+    for split, names in (("train", ("cat", "dog")), ("test", ("cat", "dog"))):
+        for name in names:
+            (root / split / name).mkdir(parents=True)
+    for number, block in enumerate(blocks):
+        split = "train" if number < 18 else "test"
+        block.save(root / split / ("cat", "dog")[number % 2] / f"{number:02d}.png")
+    blocks[0].save(root / "test" / "cat" / "compressed.jpg", quality=60)
+    blocks[1].resize((40, 40)).save(root / "test" / "cat" / "smaller.png")
+    blocks[2].transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT).save(root / "test" / "cat" / "mirrored.png")
+    blocks[4].save(root / "test" / "cat" / "copy.png")
+    return root
+
+
+def test_near_duplicates_are_counted_named_and_kept(photographs, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALEXNET_EVENTS", str(tmp_path / "events.jsonl"))
+    examples = run(photographs, tmp_path / "out", validation_share=0.2)
+    found = records.near_duplicates(examples.uri)
+    test = {each.example.id: each for each in found if each.example.split == "test"}
+    assert {id: (each.known.id, each.mirrored, each.contradicting) for id, each in test.items()} == {
+        "test/cat/compressed.jpg": ("train/cat/00.png", False, False),
+        "test/cat/smaller.png": ("train/dog/01.png", False, True),
+        "test/cat/mirrored.png": ("train/cat/02.png", True, False),
+    }
+    counted = report(examples).near_duplicates
+    assert counted == {"examples": {"validation": 0, "test": 3}, "contradicting": 1}
+    assert report(examples).duplicates["leaked"]["test"] == 1
+    assert not [path for path in pathlib.Path(examples.uri).iterdir() if path.name in ("thumbnails", "notes")]
+    told = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    (sentence,) = [each["text"] for each in told if "nearly" in each.get("text", "")]
+    assert sentence.startswith("test examples that are nearly training pictures: 3 of 10, such as test/cat/")
+    digests = {example["id"]: example["image"] for split in ingest_report.SPLITS for example in read(examples, split)}
+    assert test["test/cat/smaller.png"].example.id in digests
+
+
+def test_they_are_not_looked_for_where_that_is_switched_off(photographs, tmp_path):
+    examples = run(photographs, tmp_path / "out", near_duplicates=False)
+    assert report(examples).near_duplicates == {}
+    assert not pathlib.Path(examples.uri, records.NEAR_DUPLICATES).exists()
+    assert records.near_duplicates(examples.uri) == []

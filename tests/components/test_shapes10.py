@@ -61,6 +61,31 @@ def test_a_picture_does_not_depend_on_its_batch(train):
     np.testing.assert_array_equal(shapes.draw(np.array(order))[0], images[order])
 
 
+def test_masks_are_of_the_shapes(test):
+    from scipy.ndimage import binary_fill_holes, label
+
+    _, labels = test
+    masks = shapes.masks(range(1_000), "test")
+    assert (masks.shape, masks.dtype) == ((1_000, 32, 32), bool)
+    np.testing.assert_array_equal(shapes.masks([7, 999, 7], "test"), masks[[7, 999, 7]])
+    for mask, name in zip(masks, np.array(shapes.CLASSES)[labels], strict=True):
+        parts, _ = label(mask, np.ones((3, 3)))
+        assert np.bincount(parts[mask]).max() > 0.95 * mask.sum()  # the tip of a crescent may be a pixel by itself
+        assert (binary_fill_holes(mask) != mask).any() == (name == "ring")
+
+
+def test_a_shape_stands_out_where_its_mask_says(test):
+    images, _ = test
+    luma = images @ np.float32([0.299, 0.587, 0.114])
+    masks = shapes.masks(range(1_000), "test")
+
+    def gaps(inside):
+        pairs = zip(luma, inside, strict=True)
+        return np.array([abs(np.median(one[part]) - np.median(one[~part])) for one, part in pairs])
+
+    assert (gaps(masks) > gaps(np.roll(masks, 8, axis=2))).mean() > 0.9
+
+
 @pytest.mark.parametrize("count", [10, 1_500, 2_000, 12_000])
 def test_classes_are_balanced_and_shuffled(count):
     labels = shapes.labels_of(range(count))

@@ -42,7 +42,18 @@ def test_a_data_set_that_is_prepared_comes_first_as_well(here):
     assert local("photos", data_dir="sets")[0] is None
 
 
-@pytest.mark.parametrize("source", ["fotos", "mnist", "cifar10/3.0.2", "shapes10/small", "s3://bucket/photos"])
+NAMES = [
+    "fotos",
+    "mnist",
+    "cifar10/3.0.2",
+    "shapes10/small",
+    "s3://bucket/photos",
+    "gs://bucket/photos",
+    "az://box/photos",
+]
+
+
+@pytest.mark.parametrize("source", NAMES)
 def test_what_is_not_here_is_a_data_set_or_remote(here, source):
     assert local(source) == (None, "")
 

@@ -112,3 +112,44 @@ def test_an_error_without_words_of_ours_has_those_of_the_system():
     assert errors.sentence(system(errno.EBUSY), "/d/x", "written") == (
         "/d/x cannot be written: device or resource busy; name another place."
     )
+
+
+JAVA = """java.util.concurrent.ExecutionException: org.example.Failed
+\tat org.example.Job.run(Job.java:1)
+Caused by: org.example.Failed
+\t... 3 more
+Caused by: java.net.ConnectException: Connection refused: localhost:50000
+\tat org.example.Net.connect(Net.java:7)
+\t... 9 more
+"""
+PYTHON = """java.lang.RuntimeException: Error received from SDK harness: Traceback (most recent call last):
+  File "worker.py", line 1, in process
+    raise ValueError("no such column: label")
+ValueError: no such column: label [while running 'Analyze']
+
+\tat org.example.Job.run(Job.java:1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        (ValueError("first\nsecond"), "ValueError: first"),
+        (RuntimeError(JAVA), "RuntimeError: java.net.ConnectException: Connection refused: localhost:50000"),
+        (RuntimeError(PYTHON), "RuntimeError: ValueError: no such column: label [while running 'Analyze']"),
+        (TimeoutError(), "TimeoutError, without a word about it"),
+    ],
+)
+def test_the_reason_is_the_line_that_names_the_cause(problem, reason):
+    assert errors.reason(problem) == reason
+
+
+def test_the_reason_of_an_exception_without_words_is_that_of_its_cause():
+    problem = TimeoutError()
+    problem.__cause__ = OSError("the socket is closed")
+    assert errors.reason(problem) == "OSError: the socket is closed"
+
+
+def test_a_long_reason_ends_with_a_word():
+    assert errors.reason(ValueError("word " * 500)).endswith("word ...")
+    assert errors.reason(ValueError("word " * 100)) == "ValueError: " + ("word " * 100).strip()

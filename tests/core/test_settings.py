@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
-from core import settings
+from core import settings, yaml_text
 from core.errors import UserError
+from review import predictions
 
 
 @pytest.mark.parametrize("name", settings.presets())
@@ -37,11 +38,64 @@ def test_a_space_is_read_with_the_types_of_its_settings_and_survives_a_round_tri
 
 
 @pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("training.jit=on", "on"),
+        ("training.jit=off", "off"),
+        ("training.flip=off", False),
+        ("training.flip=yes", True),
+        ("model.calibration=none", "none"),
+        ("data.version=2026-11-27", "2026-11-27"),
+        ("data.version=1.10", "1.10"),
+        ("data.version=017", "017"),
+        ("data.name=2026", "2026"),
+        ("kubeflow.cpu=2", "2"),
+        ("kubeflow.memory=16Gi", "16Gi"),
+        ("training.weight_decay=5e-4", 5e-4),
+        ("training.epochs=0x10", 16),
+        ("data.max_leaked_share=null", None),
+        ("data.max_leaked_share=", None),
+    ],
+)
+def test_a_value_is_what_it_looks_like(override, value, tmp_path):
+    loaded = settings.load(overrides=[override])
+    group, _, name = override.partition("=")[0].partition(".")
+    assert getattr(getattr(loaded, group), name) == value
+    file = tmp_path / "settings.yaml"
+    file.write_text(settings.dump(loaded))
+    assert settings.load(str(file)) == loaded
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("training: {jit: on, flip: off}", {"training": {"jit": "on", "flip": "off"}}),
+        ("a: [1, 1.5, .5, 1e3, -0x1f, 0x1f, 12:30, 1_000]", {"a": [1, 1.5, 0.5, 1e3, "-0x1f", 31, "12:30", "1_000"]}),
+        (
+            "a: [~, null, '', Null, .inf, true, FALSE, 'on']",
+            {"a": [None, None, "", None, float("inf"), True, False, "on"]},
+        ),
+        ("base: &b {x: 1}\nmore: {<<: *b, y: 2}", {"base": {"x": 1}, "more": {"x": 1, "y": 2}}),
+        ("", None),
+    ],
+)
+def test_yaml_is_read_as_its_version_1_2_means_it(text, value):
+    assert yaml_text.load(text) == value
+
+
+def test_no_object_is_made_of_yaml():
+    with pytest.raises(yaml.YAMLError):
+        yaml_text.load("!!python/object/apply:os.getcwd []")
+
+
+@pytest.mark.parametrize(
     ("override", "said"),
     [
         ("training.epoch=3", "did you mean training.epochs"),
         ("epochs=3", "did you mean training.epochs"),
         ("trainig.epochs=3", "did you mean training.epochs"),
+        ("training.jit=maybe", "training.jit=maybe: input should be 'auto', 'on' or 'off'"),
+        ("kubeflow={cpu: 2}", "is not a setting"),
         ("training.epochs=0", "greater than or equal to 1"),
         ("training.epochs=true", "training.epochs=True: input should be a number"),
         ("data.max_leaked_share=true", "input should be a number"),
@@ -76,6 +130,12 @@ def test_a_mistake_is_one_sentence_with_the_way_out(override, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["image", *predictions.SCHEMA.names])
+def test_a_feature_of_the_data_cannot_be_called_like_a_column_of_the_predictions(name):
+    with pytest.raises(UserError, match=rf"^data\.features=.*: {name} is there already\.$"):
+        settings.load(overrides=[f"data.features=[{name}]"])
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -90,10 +150,34 @@ def test_muon_needs_what_keeps_its_kernels_in_scale(overrides):
         settings.load(overrides=["training.muon=0", *overrides])
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["beam.runner=FlinkRunner"], r"beam\.runner=FlinkRunner needs beam\.master=HOST:8081\."),
+        (["beam.runner=SparkRunner"], r"beam\.runner=SparkRunner needs beam\.master=spark://HOST:7077\."),
+        (["beam.runner=SparkRunner", "beam.master=spark:7077"], r"beam\.master of Spark is like spark://HOST:7077\."),
+        (["beam.runner=FlinkRunner", "beam.master=flink"], r"beam\.master of Flink is like HOST:8081, .*"),
+        (["beam.master=flink:8081"], r"beam\.master is for beam\.runner=FlinkRunner or SparkRunner\."),
+        (["beam.runner=FlinkRunner", "beam.master=f:1", "beam.workers=50000"], r"beam\.workers=50000: .*"),
+        (
+            ["beam.runner=FlinkRunner", "beam.pipeline_args=[--flink_master=f:1]"],
+            r"beam\.pipeline_args: give beam\.master instead of --flink_master\.",
+        ),
+        (
+            ["kubeflow.beam_runner=FlinkRunner", "kubeflow.beam_master=f:1", "kubeflow.beam_args=[--job_name=x]"],
+            r"kubeflow\.beam_args: --job_name is set by the node; leave it out\.",
+        ),
+    ],
+)
+def test_what_an_engine_needs_is_said(changes, sentence):
+    with pytest.raises(UserError, match=f"^{sentence}$"):
+        settings.load(overrides=changes)
+
+
 def test_beam_gets_the_runner_and_its_options_and_by_default_nothing():
     assert settings.Beam().arguments == []
-    chosen = settings.load(overrides=["beam.runner=FlinkRunner", "beam.pipeline_args=[--flink_master=flink:8081]"])
-    assert chosen.beam.arguments == ["--runner=FlinkRunner", "--flink_master=flink:8081"]
+    chosen = settings.load(overrides=["beam.runner=DataflowRunner", "beam.pipeline_args=[--region=europe-west1]"])
+    assert chosen.beam.arguments == ["--runner=DataflowRunner", "--region=europe-west1"]
 
 
 def test_an_unknown_preset_names_the_nearest():
@@ -149,9 +233,29 @@ def test_what_is_no_path_here_stays_as_it_is():
     [
         ([], False),
         (["beam.pipeline_args=[--direct_num_workers=2, --direct_running_mode=multi_processing]"], False),
-        (["beam.runner=SparkRunner"], True),
+        (["beam.runner=SparkRunner", "beam.master=spark://spark:7077"], False),
+        (["beam.runner=FlinkRunner", "beam.master=flink:8081", "beam.pipeline_args=[--parallelism=8]"], False),
+        (["beam.runner=FlinkRunner", "beam.master=f:1", "beam.pipeline_args=[--environment_cache_millis=1]"], False),
+        (["beam.runner=FlinkRunner", "beam.master=f:1", "beam.pipeline_args=[--environment_type=DOCKER]"], True),
+        (["beam.runner=DataflowRunner"], True),
         (["beam.pipeline_args=[--runner=SparkRunner]"], True),
     ],
 )
 def test_which_workers_may_be_elsewhere(changes, elsewhere):
     assert settings.load(overrides=changes).beam.elsewhere == elsewhere
+
+
+@pytest.mark.parametrize(
+    ("nodes", "changed"),
+    [
+        ("{ImageExampleGen: {memory: 8Gi}}", {}),
+        ("{Trainer: {gpus: 0}}", {"gpus": 0}),
+        ("{Trainer: {cpu: '2', memory: 8Gi}}", {"cpu": "2", "memory": "8Gi"}),
+    ],
+)
+def test_what_is_not_said_of_trainer_stays_as_it_is(nodes, changed):
+    before = settings.Kubeflow().nodes["Trainer"]
+    found = settings.load(overrides=[f"kubeflow.nodes={nodes}"])
+    assert found.kubeflow.nodes["Trainer"] == before.model_copy(update=changed)
+    again = settings.Settings(**found.model_dump())
+    assert again == found

@@ -356,4 +356,7 @@ def test_a_model_that_is_not_in_the_object_store_is_named(s3, tmp_path):
         Workdir(tmp_path).model("s3://bucket/serving/2")
     with pytest.raises(UserError, match="no bucket elsewhere"):
         Workdir(tmp_path).model("s3://elsewhere/serving/2")
+    s3.put_object(Bucket="bucket", Key="serving/17/saved_model.pb", Body=b"graph")
+    with pytest.raises(UserError, match=r"no model at s3://bucket/serving/; s3://bucket/serving/17 is one\."):
+        Workdir(tmp_path).model("s3://bucket/serving/")
     assert list(tmp_path.glob("models/*")) == []

@@ -230,6 +230,7 @@ def test_the_results_have_the_accuracy_without_them_only_where_something_leaked(
     candidate = {
         "count": 4, "accuracy": 0.5, "loss": 1.0, "top_3_accuracy": 1.0, "recalls": {"cat": 0.5, "dog": 0.5},
         "counts": {"cat": 2, "dog": 2}, "matrix": [[1, 1], [1, 1]], "auc": [], "calibration": [], "slices": [],
+        "calibration_error": None, "uncalibrated": None,
     }  # fmt: skip
     summary = {"data": {"class_names": ["cat", "dog"]}, "candidate": candidate, "blessed": True, "evaluation": "x"}
     plain = results.evaluate(summary, settings.Settings())

@@ -267,7 +267,7 @@ def exported(tmp_path_factory):
 )
 def test_the_network_is_described_as_it_was_exported(exported, views, end):
     chosen = settings.load(overrides=["model.width=0.1", "model.input_size=16", f"model.views={views}"])
-    described = evaluation_report.describe(chosen, str(exported))
+    described = evaluation_report.describe(chosen, evaluation_report.load(str(exported)))
     assert described.startswith(
         "AlexNet with a stem for small images, width 0.1, batch normalization, input 16 × 16 "
     )

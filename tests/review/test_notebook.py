@@ -12,12 +12,13 @@ import nbformat
 import numpy as np
 import PIL.Image
 import pytest
+import report_data
 import run_data
 import tensorflow_model_analysis as tfma
 from browser import browser  # noqa: F401  a fixture
 
 from components import evaluation
-from core import settings
+from core import corrections, settings
 from core.errors import UserError
 from core.workdir import Workdir
 from review import run_report
@@ -188,6 +189,19 @@ def test_predictions_that_are_gone_are_a_mistake_in_words(review):
         _ = review.predictions
     with pytest.raises(UserError, match="/does/not/exist"):
         review.tfma()
+
+
+def test_suspected_labels_are_a_table(review):
+    with pytest.raises(UserError, match="has not looked for wrong labels"):
+        _ = review.suspects
+    made, _ = report_data.make_report(4, suspects=9)
+    review.data = review.data.model_copy(update={"suspects": made.suspects})
+    table = review.suspects
+    assert table["id"].tolist() == [row.id for row in made.suspects.rows]
+    assert [*table.columns] == [*corrections.COLUMNS[:6], "digest"]
+    review.data = review.data.model_copy(update={"suspects": made.suspects.model_copy(update={"rows": []})})
+    del review.suspects
+    assert [*review.suspects.columns] == [*table.columns]
 
 
 def test_pictures_are_chosen_by_class_and_kind(review):

@@ -65,6 +65,17 @@ def test_every_pair_of_classes_that_is_confused_has_a_picture():
     assert {*zip(chosen[chosen["wrong"]]["label"], chosen[chosen["wrong"]]["predicted"], strict=True)} == pairs
 
 
+def test_mistakes_of_weak_slices_are_chosen_in_any_case():
+    table = table_of(1000, 6, right=0.5)
+    wrong = table.index[table["label"] != table["predicted"]]
+    weak = [int(row) for row in wrong[-40:]][::-1]
+    chosen = build.choose(table, [f"class {n}" for n in range(1000)], weak)
+    assert len(chosen) <= build.MOST_PICTURES
+    assert {(row, "mistake") for row in weak} <= set(chosen)
+    before = build.choose(table, [f"class {n}" for n in range(1000)])
+    assert not {(row, "mistake") for row in weak} <= set(before)
+
+
 @pytest.mark.parametrize("classes", [2, 100, 1000])
 def test_there_are_never_too_many(classes):
     chosen = build.choose(table_of(classes, 6000 // classes), [f"class {n}" for n in range(classes)])

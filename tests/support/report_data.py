@@ -9,7 +9,7 @@ import PIL.Image
 from core import settings
 from review import duplicates as twins
 from review import gates, results, statistics
-from review.report import schema
+from review.report import overlay, schema
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BINS = 10  # of the calibration
@@ -31,7 +31,10 @@ def make_report(
     serving=True,
     run=True,
     passing=None,
+    harm=True,
     duplicates=0,
+    suspects=0,
+    maps=False,
 ):
     """A report and its pictures: (schema.Report, file name in images.zip -> PNG).
 
@@ -46,8 +49,11 @@ def make_report(
         size: of the pictures, pixels.
         slices, training, data, serving, run: whether the report has that part.
         passing: True or False makes all gates pass or some fail; None leaves it to the numbers (some fail).
+        harm: whether the model was judged on harmed pictures, and has a temperature.
         duplicates: so many test examples are in train, too, and as many pictures stand under two classes; of each
             kind no more than three are shown.
+        suspects: so many labels may be wrong, three of them with a picture, and some were corrected.
+        maps: whether the pictures have maps.
     """
     random = np.random.default_rng(seed)
     names = list(names) if names else [*CIFAR[:classes], *(f"class {n}" for n in range(len(CIFAR), classes))]
@@ -105,6 +111,8 @@ def make_report(
         class_names=names,
         confusion_matrix=matrix.tolist(),
         calibration=bins,
+        uncalibrated=make_uncalibrated(true, probabilities) if harm else None,
+        corruptions=make_corruptions(names, accuracy, recalls) if harm else None,
         slices=make_slices(names, true, right, brightness) if slices else [],
         smallest_slice=SMALLEST_SLICE,
         gates=[{**vars(gate), "words": gate.words()} for gate in judged],
@@ -112,11 +120,23 @@ def make_report(
         path="artifacts/shapes10/Evaluator/evaluation/7",
     )
     shown, files = make_pictures(random, names, true, probabilities, order, pictures, size)
+    if harm:
+        files[evaluation.corruptions.picture] = sheet()
+    about = None
+    if maps:
+        shown, more = make_maps(random, shown)
+        files |= more
+        about = schema.Maps(method="integrated gradients", layer="conv3_relu", cells=(8, 8))
     found = make_data(names, counts) if data else None
     if data and duplicates:
-        repeated, more = make_duplicates(random, names, duplicates, size)
+        repeated, further = make_duplicates(random, names, duplicates, size)
         found = found.model_copy(update={"duplicates": repeated})
-        files |= more
+        files |= further
+    doubted = None
+    if suspects:
+        doubted, further = make_suspects(random, names, suspects, total, size)
+        files |= further
+        found = found.model_copy(update={"corrections": make_corrections(names)}) if found else None
     started = datetime.datetime(2026, 11, 22, 10, 0)
     report = schema.Report(
         name="cifar10",
@@ -129,7 +149,9 @@ def make_report(
         model=f"AlexNet for 32 pixels, width 0.25, batch normalization, {classes:,} classes, 1,204,554 weights",
         evaluation=evaluation,
         pictures=shown,
+        maps=about,
         data=found,
+        suspects=doubted,
         training=make_epochs(accuracy) if training else [],
         serving=schema.Serving(load_seconds=1.4, latency_ms=6.3, requests=16, problems=[]) if serving else None,
         history=make_history(random, started, names, recalls, counts, history, blessed) if history else [],
@@ -173,6 +195,50 @@ def bin_sums(confidence, right):
     """Of each bin of the calibration: examples, sum of their probabilities, right ones."""
     place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     return np.stack([np.bincount(place, what, BINS) for what in (np.ones(len(place)), confidence, right)], 1).tolist()
+
+
+def make_uncalibrated(true, probabilities):
+    """What a temperature of 1/2 made of more modest probabilities."""
+    before = np.sqrt(probabilities)
+    before /= before.sum(1, keepdims=True)
+    bins = results.calibration(bin_sums(before.max(1), before.argmax(1) == true))
+    loss = float(-np.log(before[np.arange(len(true)), true]).mean())
+    error = results.calibration_error(bins)
+    return schema.Uncalibrated(temperature=0.5, loss=loss, calibration_error=error, calibration=bins)
+
+
+def make_corruptions(names, accuracy, recalls):
+    """Less and less is right, and the blur does most."""
+    losses = {"noise": 0.04, "blur": 0.12, "jpeg": 0.02}
+    kinds = []
+    for kind, loss in losses.items():
+        accuracies = [max(0.0, accuracy - loss * strength) for strength in range(1, 6)]
+        kinds.append(schema.HarmedKind(kind=kind, accuracy=sum(accuracies) / 5, accuracies=accuracies))
+    classes = [
+        schema.HarmedClass(
+            class_name=name,
+            unharmed_recall=recalls[name],
+            recall=max(0.0, recalls[name] - 0.1),
+            recalls=[max(0.0, recalls[name] - 3 * loss) for loss in losses.values()],
+        )
+        for name in sorted(names)
+    ]
+    return schema.Corruptions(
+        examples=100,
+        copies=100 * 5 * len(losses),
+        accuracy=sum(kind.accuracy for kind in kinds) / len(kinds),
+        unharmed_accuracy=accuracy,
+        kinds=kinds,
+        classes=classes,
+        picture="harmed.png",
+    )
+
+
+def sheet():
+    """A PNG as large as that of harmed pictures."""
+    buffer = io.BytesIO()
+    PIL.Image.linear_gradient("L").resize((576, 288)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def make_slices(names, true, right, brightness):
@@ -233,6 +299,20 @@ def make_pictures(random, names, true, probabilities, order, per_class, size):
                     )
                 )
     return shown, files
+
+
+def make_maps(random, pictures):
+    """The pictures with maps, a hill each, and the maps: file -> PNG."""
+    made, files = [], {}
+    for picture in pictures:
+        names = {"map": f"{picture.file[:-4]}-map.png"}
+        if picture.true != picture.predicted:
+            names["true_map"] = f"{picture.file[:-4]}-true-map.png"
+        for file in names.values():
+            y, x = np.mgrid[:32, :32] / 31 - random.uniform(0.2, 0.8, 2)[:, None, None]
+            files[file] = overlay.png(np.exp(-random.uniform(5, 20) * (x * x + y * y)), picture.width, picture.height)
+        made.append(picture.model_copy(update=names))
+    return made, files
 
 
 def draw(random, label, classes, size):
@@ -327,6 +407,43 @@ def make_duplicates(random, names, count, size):
         shown=shown,
     )
     return made, files
+
+
+def make_suspects(random, names, count, total, size):
+    """So many labels that may be wrong: (schema.Suspects, file -> PNG)."""
+    rows, files = [], {}
+    for number in range(count):
+        file = f"suspect-{number:02d}.png" if number < 3 else None
+        if file:
+            files[file] = draw(random, number % len(names), len(names), size)
+        rows.append(
+            schema.Suspect(
+                id=f"test/{names[number % len(names)]}/<i>{number}",
+                split="validation" if number % 4 == 3 else "test",
+                label=names[number % len(names)],
+                suggested_label=names[(number + 1) % len(names)],
+                label_probability=0.002,
+                suggested_probability=0.97,
+                digest=f"{number:032x}",
+                file=file,
+                width=size if file else 0,
+                height=size if file else 0,
+            )
+        )
+    judged = {"test": total, "validation": total // 2}
+    return schema.Suspects(judged=judged, total=sum(judged.values()), count=count, rows=rows), files
+
+
+def make_corrections(names):
+    """What a list of corrections did: three labels changed, two examples left out."""
+    return schema.Corrections(
+        file="/data/<b>corrections.csv",
+        fingerprint="0123456789abcdef",
+        relabelled=3,
+        left_out=2,
+        changes=[(names[0], names[1], 3), (names[1], None, 2)],
+        checked=[("train-1", "")],
+    )
 
 
 def make_epochs(accuracy, epochs=10):

@@ -29,6 +29,8 @@ def examples(classes=("cat", "dog", "owl"), count=60, seed=0, prefix="test"):
             "contrast": "high (>=64)",
             "size": "to 32 px",
             "digest": [f"{prefix}{number:08x}" for number in range(len(label))],
+            "sharpness": "sharp (2000-3999)",
+            "hue": "grey",
             "hardness": random.random(len(label)),
         }
     )
@@ -56,8 +58,17 @@ def predict(split, skill, seed=0, classes=None):
         true_probability=np.where(right, probability, rest),
         top=[[int(a), int(b)] for a, b in zip(predicted, second, strict=True)],
         top_probabilities=[[a, b] for a, b in zip(probability, rest, strict=True)],
+        probabilities=list(_spread(len(names), (predicted, probability), (second, rest))),
     )
     return made[predictions.SCHEMA.names]
+
+
+def _spread(classes, *parts):
+    """float16 [examples, classes] with the (class, probability) of each part, and nothing else."""
+    made = np.zeros([len(parts[0][0]), classes], np.float16)
+    for chosen, probability in parts:
+        made[np.arange(len(made)), chosen] = probability
+    return made
 
 
 def evaluation(table, path, slices=("brightness", "class_name,brightness"), names=None, limits=None, baseline=None):

@@ -6,7 +6,7 @@
   const pictures = shown.querySelector(".pics");
   const matrix = document.getElementById("matrix");
   const figures = new Map();
-  for (const figure of document.querySelectorAll("figure.pic[data-true]")) {
+  for (const figure of document.querySelectorAll(".groups figure.pic[data-true]")) {
     const key = `${figure.dataset.true} ${figure.dataset.predicted}`;
     figures.set(key, [...(figures.get(key) || []), figure]);
   }
