@@ -13,9 +13,11 @@ from pipeline.commands import (
     predict,
     presets,
     report,
+    robustness,
     run,
     runs,
     slices,
+    suspects,
     trials,
 )
 from pipeline.commands.common import EXIT_CODES, Commands
@@ -27,7 +29,10 @@ def main() -> None:
     """Trains, judges and ships an AlexNet image classifier with a TFX pipeline."""
 
 
-for module in (compare, config, figures, history, kubeflow, predict, presets, report, run, runs, slices, trials):
+for module in (
+    compare, config, figures, history, kubeflow, predict, presets, report, robustness, run, runs, slices, suspects,
+    trials,
+):  # fmt: skip
     main.add_command(module.command)
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Mapping
 
@@ -11,8 +12,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from core.errors import UserError
 from pipeline import progress
-from review import results, terminal
+from review import notes, results, run_report, terminal
+from review.report import build
 
 SYMBOLS = {
     progress.WAITING: ("·", "dim"),
@@ -60,6 +63,8 @@ def summary(console: Console, found: Mapping) -> None:
         console.print(Padding(terminal.class_table(part, console.width, most=terminal.FOLD), (1, 0)))
         if len(part["classes"]) > terminal.FOLD:
             console.print(f"… and {len(part['classes']) - terminal.FOLD} more classes: alexnet slices")
+        if part.get("corruptions"):
+            terminal.lines(console, [terminal.harm_sentence(part["corruptions"])])
         terminal.gate_lines(console, part["gates"])
     terminal.duplicate_lines(console, found)
     bad = (found.get("data") or {}).get("bad")
@@ -78,7 +83,14 @@ def outcome(console: Console, found: Mapping, folder: pathlib.Path) -> None:
         if found.get("pushed"):
             console.print(f"Model: {found['pushed']['path']}", soft_wrap=True, markup=False)
         if found.get("evaluation"):
+            _not_to_be_missed(console, folder)
             console.print(f"Report: {folder / 'report.html'}", soft_wrap=True, markup=False)
+
+
+def _not_to_be_missed(console: Console, folder: pathlib.Path) -> None:
+    """The lines of the report's top, where there is a report."""
+    with contextlib.suppress(UserError):
+        terminal.lines(console, notes.of_report(run_report.parse(folder / build.REPORT)), "yellow")
 
 
 def last_line(console: Console, found: Mapping, folder: pathlib.Path) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 
 from tfx import types
-from tfx.dsl.components.base import base_node
+from tfx.dsl.components.base import base_beam_component, base_node
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.types import standard_artifacts
 from tfx.types.channel import OutputChannel
@@ -16,15 +16,17 @@ from components.evaluation_report import Report
 from core import settings as settings_module
 from core.errors import UserError
 from core.settings import Settings
-from kubeflow import compiler, notify
+from engines import address, node
+from kubeflow import compiler, inference, notify
 from kubeflow.baseline import Latest, Record
 from kubeflow.serve import InferenceService
 from kubeflow.show import Show
 from pipeline.pipeline import Places, create_pipeline
 from review.report import build
-from storage import object_store
+from storage import schemes, stores
 
 IMAGE = "alexnet-pipeline"
+INGEST = "ImageExampleGen"
 # Which nodes read or write what outlives a run. The others can run where the volume cannot be mounted.
 ON_VOLUME = {
     "ImageExampleGen", "ImageSchemaGen", "PreviousStatistics", "KeepStatistics", "Tuner", "Trainer", "WarmStart",
@@ -42,21 +44,24 @@ IN_STORE = {
     "KeepReport", "Pusher",
 }  # fmt: skip
 SHOWN = ("accuracy", "macro_f1", "loss", "top_3_accuracy", "baseline_accuracy")  # numbers in KFP's UI
+KEPT = 3600  # seconds for clocks that differ, after which a killed node's files on the volume are removed
 FORMAT = "Format-Serving"  # the folder of the SavedModel in TFX's Model
 
 
 class FolderHistory:
     """What earlier runs left in folders that outlive them: see kubeflow.baseline and pipeline.pipeline.History."""
 
-    def __init__(self, folder: str, push: str, served: tuple[str, str] | None = None) -> None:
+    def __init__(self, folder: str, push: str, keep: int, served: tuple[str, str] | None = None) -> None:
         """Args:
         folder: for statistics and reports.
         push: where Pusher puts models; the newest there is the baseline.
+        keep: how many statistics and reports stay; 0: all.
         served: name and storage URI of KServe's InferenceService, if it shall serve what is pushed.
         """
         self._served = served
         self._folder = folder
         self._push = push
+        self._keep = keep
 
     def statistics(self, current: types.BaseChannel) -> base_node.BaseNode:
         """See pipeline.pipeline.History."""
@@ -84,7 +89,7 @@ class FolderHistory:
         name = produced.output_key or ""
         if name == "pushed_model":
             return [InferenceService(produced, *self._served)] if self._served else []
-        node = Record(produced, self._history(name)).with_id(f"Keep{name.capitalize()}")
+        node = Record(produced, self._history(name), self._keep).with_id(f"Keep{name.capitalize()}")
         node.add_upstream_node(after)
         if name != "report":
             return [node]
@@ -118,16 +123,24 @@ def compile(settings: Settings, image: str = IMAGE) -> str:
     options = settings.kubeflow
     places, history = _places(settings)
     data = settings.data
+    if data.corrections:
+        _check_place("data.corrections", data.corrections, options.volume_path)
     if data.data_dir is None and not settings_module.looks_like_path(data.source):
         data = data.model_copy(update={"data_dir": os.path.join(options.volume_path, "tensorflow_datasets")})
         settings = settings.model_copy(update={"data": data})
-    # The files are in the cluster, so a version that says what is in them has to be given.
-    version = "1" if data.version == "auto" else data.version
-    pipeline = create_pipeline(settings, places, history, version, enable_cache=True)
+    # "auto" is found out in the cluster, where the files are. Beam's options come with the pods: see _beam.
+    pipeline = create_pipeline(settings, places, history, data.version, enable_cache=True)
     names = {node.id for node in pipeline.components}
+    on_beam = {node.id for node in pipeline.components if isinstance(node, base_beam_component.BaseBeamComponent)}
+    beam = _beam(settings.kubeflow)
     if unknown := options.nodes.keys() - names:
         raise UserError(f"kubeflow.nodes has {', '.join(sorted(unknown))}: the nodes are {', '.join(sorted(names))}.")
     tasks = {name: _task(settings, name) for name in sorted(names)}
+    for name in on_beam if beam else ():
+        tasks[name] = dataclasses.replace(tasks[name], beam=beam)
+        if options.beam_runner:  # its workers are elsewhere: what they read and write lies on the volume
+            volume = compiler.Volume(options.volume, options.volume_path)
+            tasks[name] = dataclasses.replace(tasks[name], volumes=(volume,))
     parameters = _parameters(pipeline, settings.tuner)
     try:
         return compiler.compile(
@@ -138,6 +151,7 @@ def compile(settings: Settings, image: str = IMAGE) -> str:
                 parameters=parameters,
                 image_pull_policy=options.image_pull_policy,
                 image_pull_secrets=options.image_pull_secrets,
+                told={} if tasks[INGEST].cache else {f"{INGEST}.due": compiler.DUE},
                 exit_task=_notify(options, pipeline.pipeline_info.pipeline_name),
             ),
         )
@@ -156,21 +170,23 @@ def _places(settings: Settings) -> tuple[Places, FolderHistory]:
         schema=os.path.join(volume, "schemas", f"{name}.pbtxt"),
         checkpoints=os.path.join(volume, "checkpoints") if settings.training.checkpoint else "",
         push=push,
+        keep=settings.kubeflow.keep_versions,
     )
-    return places, FolderHistory(os.path.join(history, name), push, _served(settings, push))
+    kept = settings.kubeflow.keep_history
+    return places, FolderHistory(os.path.join(history, name), push, kept, _served(settings, push))
 
 
 def _check_place(setting: str, path: str, volume: str) -> None:
     """Raises UserError for a folder that would be gone with the pod, or that no node could open."""
-    if object_store.is_uri(path):
+    if schemes.is_uri(path):
         try:
-            object_store.split(path)
-        except object_store.ObjectStoreError as problem:
+            stores.split(path)
+        except stores.ObjectStoreError as problem:
             raise UserError(f"{setting}={path}: {problem}") from None
     elif path.startswith("minio://"):
         raise UserError(f"{setting}={path}: write s3:// and name the store with AWS_ENDPOINT_URL (docs/kubeflow.md).")
     elif os.path.relpath(path, volume).startswith("..") or not path.startswith("/"):
-        raise UserError(f"{setting}={path} must be s3://BUCKET/FOLDER or lie in {volume}, the volume.")
+        raise UserError(f"{setting}={path} must be {schemes.FORMS}, or lie in {volume}, the volume.")
 
 
 def _served(settings: Settings, push: str) -> tuple[str, str] | None:
@@ -178,8 +194,11 @@ def _served(settings: Settings, push: str) -> tuple[str, str] | None:
     group = settings.kubeflow
     if not group.inference_service:
         return None
-    if object_store.is_uri(push):
-        return group.inference_service, push
+    if schemes.is_uri(push):
+        try:
+            return group.inference_service, inference.as_kserve_calls_it(push)
+        except inference.InferenceError as problem:
+            raise UserError(str(problem)) from None
     return group.inference_service, f"pvc://{group.volume}/{os.path.relpath(push, group.volume_path)}"
 
 
@@ -213,6 +232,32 @@ def _task(settings: Settings, name: str) -> compiler.Task:
     return task
 
 
+def _beam(options: settings_module.Kubeflow) -> compiler.Beam | None:
+    """How nodes on Beam run; None: each in its own pod, with Beam's own options. Raises UserError."""
+    if not options.beam_runner and not options.beam_args:
+        return None
+    if options.beam_master and address.here(options.beam_master):
+        raise UserError(
+            f"kubeflow.beam_master={options.beam_master} would be the pod of each node itself: name the service of "
+            "Flink's REST interface, such as alexnet-flink-rest:8081."
+        )
+    told: dict[str, object] = {
+        "runner": options.beam_runner,
+        "master": options.beam_master,
+        "workers": options.beam_workers,
+        "arguments": list(options.beam_args),
+    }
+    service = (options.beam_master or "").rpartition("//")[2].rstrip("/")
+    if options.beam_runner:
+        told |= {"folder": os.path.join(options.volume_path, "beam"), "kept": _longest(options) + KEPT}
+    return compiler.Beam(f"{node.__name__}:{node.options.__name__}", told, flink=service)
+
+
+def _longest(options: settings_module.Kubeflow) -> int:
+    """Seconds after which no node can be running any more."""
+    return max([options.deadline, *(one.deadline or 0 for one in options.nodes.values())])
+
+
 def _notify(options: settings_module.Kubeflow, name: str) -> compiler.ExitTask | None:
     if not options.webhook_secret:
         return None
@@ -243,7 +288,12 @@ def _parameters(pipeline: tfx_pipeline.Pipeline, tuner: settings_module.Tuner) -
 
     made = [
         parameter("data_source", "a name, archive or folder", "settings.data.source", "ImageExampleGen.data.source"),
-        parameter("data_version", "identifies the data for the cache", "version", "ImageExampleGen.version"),
+        parameter(
+            "data_version",
+            "identifies the data; auto: by what is found when it is read",
+            "settings.data.version",
+            "ImageExampleGen.version",
+        ),
         parameter(
             "newest_spans",
             "take the newest N span folders; 0: all",

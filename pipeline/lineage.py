@@ -16,6 +16,7 @@ from components.previous import CURRENT, node_of
 from components.records import REPORT
 from components.serving_check import RESULT
 from review import results
+from review.report.build import REPORT as REPORT_FILE
 
 Artifact, Execution, Event = metadata_store_pb2.Artifact, metadata_store_pb2.Execution, metadata_store_pb2.Event
 READ = (Event.INPUT, Event.INTERNAL_INPUT)
@@ -171,11 +172,14 @@ def summarise(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, Any]:
     evaluated = [found[node][output] for node, output in EVALUATED if output in found.get(node, {})]
     if len(evaluated) == len(EVALUATED) and all(artifact.state == Artifact.LIVE for artifact in evaluated):
         examples, measured, blessing = evaluated
-        summary |= evaluation.measured(measured.uri, records.duplicates(examples.uri))
+        summary |= evaluation.measured(
+            measured.uri, records.duplicates(examples.uri), records.near_duplicates(examples.uri)
+        )
         summary["blessed"] = blessing.custom_properties["blessed"].int_value == 1
     if report := found.get("EvaluationReport"):
         summary["report"] = report["report"].uri
         summary["lineage"] = links(store, run_id)
+        summary["weak_slices"] = _weak_slices(pathlib.Path(report["report"].uri, REPORT_FILE))
     if pusher := found.get("Pusher"):
         properties = pusher["pushed_model"].custom_properties
         summary["pushed"] = None
@@ -185,3 +189,10 @@ def summarise(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, Any]:
                 "version": properties["pushed_version"].string_value,
             }
     return summary
+
+
+def _weak_slices(report: pathlib.Path) -> dict[str, Any] | None:
+    """Those of report.json, in the form of `review.report.schema.WeakSlices`; None if there are none."""
+    if not report.is_file():
+        return None
+    return (json.loads(report.read_text()).get("evaluation") or {}).get("weak_slices")

@@ -9,12 +9,15 @@ Beam's logs go to the run's file, and an interrupt cannot leave half of it behin
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import pathlib
+import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,7 @@ from core.errors import UserError
 from core.events import LastWord, emit
 from core.exit_codes import FAILURE, OK, USER_ERROR
 from core.workdir import Workdir
+from engines import words as engine_words
 from pipeline import inventory, nodes
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.types.channel import OutputChannel
 
+    from engines.session import Session
     from pipeline.pipeline import Places
 
 
@@ -47,15 +52,15 @@ def main(folder: pathlib.Path) -> int:
     except UserError as problem:
         LastWord.say(str(problem), user=True)
         return USER_ERROR
+    except SystemExit:  # of Beam's argument parser
+        LastWord.say("beam.pipeline_args: Beam refuses an option; the end of the run's log says which.", user=True)
+        return USER_ERROR
     except Exception as problem:
-        import traceback
-
         traceback.print_exc()
         if words := errors.words(problem, place=str(folder.parents[1])):
             LastWord.say(words, user=True)
             return USER_ERROR
-        reason = (str(problem).strip().splitlines() or [""])[0][:300]
-        LastWord.say(f"{type(problem).__name__}: {reason}", user=False)
+        LastWord.say(engine_words.reason(problem), user=False)
         return FAILURE
     return OK
 
@@ -86,6 +91,7 @@ def _run(
     from tfx.orchestration import metadata
     from tfx.orchestration import pipeline as tfx_pipeline
 
+    from engines.session import Session
     from pipeline import lineage
     from pipeline.pipeline import create_pipeline
 
@@ -104,7 +110,8 @@ def _run(
     if request["from"] or request["to"]:
         first, last = ([request[key]] if request[key] else None for key in ("from", "to"))
         options = tfx_pipeline.RunOptions(from_nodes=first, to_nodes=last, base_pipeline_run_id=base)
-    with observed():
+    session = Session(settings.beam, workdir.path, request["run"], workdir.temporary, sys.stderr)
+    with contextlib.closing(session), observed(session):
         try:
             _runner(request["run"], base).run(pipeline, run_options=options)
         except LookupError as problem:
@@ -290,12 +297,15 @@ def _ensure_inputs(pipeline: Any, options: Any, base: str) -> None:
 
 
 @contextlib.contextmanager
-def observed() -> Iterator[None]:
+def observed(session: Session) -> Iterator[None]:
     """Tells, while it lasts, of every node that LocalDagRunner launches, and has the files of its outputs recorded.
 
-    LocalDagRunner itself has no callbacks.
+    Nodes on Beam get their options here and not with the pipeline, where they would count for the cache: how a node
+    runs is not what it computes. LocalDagRunner itself has no callbacks.
     """
     from tfx.orchestration.local import local_dag_runner
+    from tfx.orchestration.portable.beam_executor_operator import BeamExecutorOperator
+    from tfx.proto.orchestration import placeholder_pb2
 
     module: Any = local_dag_runner.launcher  # whose class is another one while this lasts
     stock: Any = module.Launcher
@@ -305,12 +315,27 @@ def observed() -> Iterator[None]:
 
         def _run_executor(self, execution_info: Any) -> Any:
             self.executed = True
-            output = super()._run_executor(execution_info)
+            output = self._run(execution_info)
             # Both become what is published: the executor's word, where it gave one, before the launcher's.
             made = [artifact.mlmd_artifact for some in execution_info.output_dict.values() for artifact in some]
             for artifact in (*made, *(one for some in output.output_artifacts.values() for one in some.artifacts)):
                 inventory.record(artifact)
             return output
+
+        def _run(self, execution_info: Any) -> Any:
+            if not isinstance(operator := self._executor_operator, BeamExecutorOperator):
+                return super()._run_executor(execution_info)
+            operator.beam_pipeline_args = [
+                placeholder_pb2.PlaceholderExpression(value={"string_value": text})
+                for text in session.arguments(self._pipeline_node.node_info.id)
+            ]
+            try:
+                return super()._run_executor(execution_info)
+            except Exception as problem:
+                if errors.words(problem) or not (sentence := session.explain(problem)):
+                    raise
+                traceback.print_exc()
+                raise UserError(sentence) from problem
 
         def launch(self) -> object:
             node = self._pipeline_node.node_info.id
@@ -348,6 +373,7 @@ def _whole() -> Iterator[None]:
     cache: Any = cache_utils  # each of them has a function that is another one while this lasts
     inputs: Any = inputs_utils
     cached, resolved = cache.get_cached_outputs, inputs.resolve_input_artifacts
+    key = cache.get_cache_context
     kind = f"{resolver.Resolver.__module__}.{resolver.Resolver.__name__}"
     whole: set[int] = set()  # ids of artifacts that were looked at
 
@@ -378,11 +404,29 @@ def _whole() -> Iterator[None]:
                 found = resolved(pipeline_node=pipeline_node, metadata_handle=metadata_handle)
         return found
 
+    def get_cache_context(**given: Any) -> Any:
+        """Without the working directory's own path, which is in what workers elsewhere are given, and its changes."""
+        here = f"{os.getcwd()}/"
+        found = given["input_artifacts"] = copy.deepcopy(given["input_artifacts"] or {})
+        for artifact in (artifact.mlmd_artifact for some in found.values() for artifact in some):
+            artifact.uri = artifact.uri.removeprefix(here)
+            artifact.ClearField("last_update_time_since_epoch")
+            for value in (*artifact.properties.values(), *artifact.custom_properties.values()):
+                if value.HasField("string_value"):
+                    value.string_value = value.string_value.replace(here, "")
+        given["parameters"] = {
+            name: value.replace(here, "") if isinstance(value, str) else value
+            for name, value in (given["parameters"] or {}).items()
+        }
+        return key(**given)
+
     cache.get_cached_outputs, inputs.resolve_input_artifacts = get_cached_outputs, resolve_input_artifacts
+    cache.get_cache_context = get_cache_context
     try:
         yield
     finally:
         cache.get_cached_outputs, inputs.resolve_input_artifacts = cached, resolved
+        cache.get_cache_context = key
 
 
 def _end_with_parent() -> None:
@@ -392,6 +436,8 @@ def _end_with_parent() -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
+        if os.getpgrp() == os.getpid():  # with all that this one has started
+            os.killpg(os.getpid(), signal.SIGKILL)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

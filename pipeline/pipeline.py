@@ -14,7 +14,7 @@ from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
 from tfx.types.channel import OutputChannel
 
-from components import evaluation, schemas
+from components import evaluation, robustness, schemas
 from components.data_check import DataCheck
 from components.evaluation_report import EvaluationReport
 from components.evaluator import Evaluator
@@ -35,11 +35,14 @@ PREPROCESSING_CODE = (
 )
 TRAINING_CODE = ("core/images.py", "trainer")
 EVALUATION_CODE = (
+    "components/corruptions.py",
     "components/evaluator.py",
     "components/derived_features.py",
     "components/records.py",
+    "components/robustness.py",
     "components/tfma_metrics.py",
     "core/images.py",
+    "core/near_duplicates.py",
     "core/repeated.py",
     "review/predictions.py",
     "trainer/images.py",
@@ -48,26 +51,44 @@ REPORT_CODE = (
     "components/evaluation.py",
     "components/evaluation_report.py",
     "components/records.py",
+    "components/robustness.py",
+    "components/saliency_maps.py",
+    "components/tfma_metrics.py",
+    "core/corrections.py",
+    "core/near_duplicates.py",
     "core/repeated.py",
     "review/duplicates.py",
     "review/gates.py",
+    "review/near_duplicates.py",
+    "review/notes.py",
     "review/predictions.py",
     "review/report",
     "review/results.py",
+    "review/statistics.py",
+    "review/suspects.py",
+    "review/weak_slices.py",
+    "review/weak_words.py",
+    "trainer/images.py",
+    "trainer/saliency.py",
 )
 SERVING_CODE = (
     "components/records.py",
     "components/serving_check.py",
     "components/serving_probe.py",
+    "core/near_duplicates.py",
     "core/repeated.py",
 )
 INGEST_CODE = (
+    "components/corrected.py",
     "components/ingest.py",
     "components/ingest_report.py",
+    "components/near_duplicates.py",
     "components/shapes.py",
     "components/shapes10.py",
     "components/sources",
+    "core/corrections.py",
     "core/images.py",
+    "core/near_duplicates.py",
     "core/repeated.py",
     "core/walk.py",
     "trainer/images.py",
@@ -84,12 +105,14 @@ class Places:
         schema: the stored schema of a user's own data.
         checkpoints: of a training that is under way; "" for none.
         push: versions of the model for the server.
+        keep: how many of the newest stay there; 0: all.
     """
 
     root: str
     schema: str
     checkpoints: str
     push: str
+    keep: int = 0
 
 
 class History(Protocol):
@@ -216,9 +239,11 @@ def create_pipeline(
     evaluator = Evaluator(
         examples=examples.outputs["examples"],
         splits=["test"],
+        kept_splits=["validation"],
         model=trainer.outputs["model"],
         baseline_model=baseline.outputs["model"],
         eval_config=evaluation.eval_config(settings.gates, settings.evaluation),
+        plan=robustness.Plan.of(settings),
         code=fingerprint.code(*EVALUATION_CODE),
     )
     serving = ServingCheck(
@@ -231,7 +256,6 @@ def create_pipeline(
     before = history.report(evaluator.outputs["evaluation"])
     report = EvaluationReport(
         settings,
-        data_version,
         fingerprint.code(*REPORT_CODE),
         previous_report=before.outputs["report"],
         evaluation=evaluator.outputs["evaluation"],
@@ -249,6 +273,7 @@ def create_pipeline(
         model_blessing=evaluator.outputs["blessing"],
         infra_blessing=serving.outputs["blessing"],
         report=report.outputs["report"],
+        keep_versions=places.keep,
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=os.fspath(places.push))
         ),
@@ -262,6 +287,5 @@ def create_pipeline(
             push,
             *history.keep(push.outputs["pushed_model"], after=push),
         ],
-        beam_pipeline_args=[*settings.beam.arguments],
         **options,
     )

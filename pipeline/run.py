@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 from components import stored_schema
@@ -24,9 +25,11 @@ from core.events import VARIABLE, LastWord, Reader
 from core.exit_codes import FAILURE, INTERRUPTED, NOT_PUSHED, OK, USER_ERROR
 from core.settings import DEFAULT_PRESET
 from core.workdir import Workdir
+from engines import check, jobs
 from pipeline import nodes
 from pipeline.progress import Node, Run
 from review import results, run_report
+from storage import schemes
 
 STOP_SECONDS = 10  # that an interrupted worker is given before it is killed
 LOG = "log.txt"
@@ -67,11 +70,15 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], ob
         them, too, with paths relative to the working directory.
 
     Raises:
-        UserError: the working directory is in use or cannot be used, or it lies within the data.
+        UserError: the working directory is in use or cannot be used, or it lies within the data; or the engine of
+            the Beam nodes is not there.
     """
     check_path(workdir.path)
     check_apart(request.settings, workdir.path)
     with workdir.lock("alexnet run") as lock:
+        if left := jobs.end_all(workdir.path):  # they may still write into what is cleaned now
+            raise UserError(left[0])
+        check.check(request.settings.beam)  # now that no job of ours is in its slots
         workdir.clean()
         run_id = workdir.new_run()
         folder = workdir.run(run_id)
@@ -84,6 +91,7 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], ob
         planned = nodes.planned(request.settings)
         state = Run({name: Node() for name in planned})
         interrupted = False
+        jobs.mark(request.settings.beam, workdir.path)
         try:
             code = follow(folder, workdir, lock, state, show)
         except KeyboardInterrupt:
@@ -93,7 +101,10 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], ob
                 raise
             state.error, state.error_is_users, code = words, True, USER_ERROR
         finally:
-            workdir.clean()
+            left = jobs.end_all(workdir.path)
+            state.notes += [f"Warning: {sentence}" for sentence in left]
+            if not left:
+                workdir.clean()
         state.end()
         show(state, None)
         found = {
@@ -175,10 +186,29 @@ def localised(chosen: settings.Settings) -> tuple[settings.Settings, str]:
         changes["data"]["source"] = str(source)
     if (prepared := chosen.data.data_dir) is not None and "://" not in prepared:
         changes["data"]["data_dir"] = str(files.folder(prepared, "data.data_dir"))
-    if (pushed := chosen.push.destination) is not None and not settings.is_remote(pushed):
+    if (listed := chosen.data.corrections) is not None and not settings.is_remote(listed):
+        changes["data"]["corrections"] = str(path := files.absolute(listed, "data.corrections"))
+        if not path.is_file():  # said at once, not when TensorFlow has loaded
+            raise UserError(f"data.corrections={path}: there is no such file; correct the path, or leave it out.")
+    pushed = chosen.push.destination
+    if pushed and "://" in pushed and not settings.is_remote(pushed):
+        raise UserError(f"push.destination={pushed}: name a folder, or write {schemes.FORMS}.")
+    if pushed is not None and not settings.is_remote(pushed):
         changes["push"]["destination"] = str(files.folder(pushed, "push.destination", written=True))
+    elif pushed:
+        _check_store(pushed)
     groups = {name: getattr(chosen, name).model_copy(update=update) for name, update in changes.items()}
     return chosen.model_copy(update=groups), said
+
+
+def _check_store(pushed: str) -> None:
+    """Raises UserError if the object store would be found missing or closed only when the model is pushed."""
+    from storage import object_store  # loads TFX
+
+    try:
+        object_store.is_folder(pushed)
+    except object_store.ObjectStoreError as problem:
+        raise UserError(f"push.destination: {problem}") from None
 
 
 def write_request(request: Request, workdir: Workdir, run_id: str) -> dict:
@@ -247,15 +277,18 @@ def follow(
 
 
 def stop(worker: subprocess.Popen) -> None:
-    """Ends the worker and all it started, if it still runs."""
+    """Ends the worker and all it started, if it still runs; waits for them, so that no job is submitted later."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(worker.pid, number)
-        try:
-            worker.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        break
+        until = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < until:
+            worker.poll()
+            try:
+                os.killpg(worker.pid, 0)
+            except (ProcessLookupError, PermissionError):  # the second of none but zombies, on macOS
+                return
+            time.sleep(0.05)
 
 
 @contextlib.contextmanager

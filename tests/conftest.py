@@ -17,6 +17,9 @@ MOST = 4  # workers; more would wait for the longest file
 GIBIBYTES = 3  # that a worker may come to need; TensorFlow alone takes one
 # Where most of the time goes, the slowest first: begun at once, none keeps one worker busy when the other is done.
 LONGEST = (
+    "engines/test_flink_run.py",
+    "engines/test_flink_interrupted.py",
+    "pipeline/test_kubeflow_flink.py",
     "pipeline/test_kubeflow_run.py",
     "pipeline/test_object_store_run.py",
     "kubeflow/test_run.py",
@@ -24,6 +27,8 @@ LONGEST = (
     "pipeline/test_pipeline.py",
     "pipeline/test_cli.py",
     "pipeline/test_changed_workdir.py",
+    "storage/test_object_store.py",
+    "storage/test_versions.py",
     "components/test_data_check.py",
     "trainer/test_backends.py",
     "trainer/test_training.py",
@@ -105,21 +110,60 @@ def s3_server():
 @pytest.fixture
 def s3(s3_server, monkeypatch):
     """A boto3 client, and an environment that leads to the server, with the empty bucket "bucket"."""
+    import boto3
     import requests
-
-    from storage import object_store
+    import store_servers
 
     requests.post(f"{s3_server}/moto-api/reset", timeout=30)
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    object_store.client.cache_clear()
-    client = object_store.client()
+    store_servers.lead_to(
+        monkeypatch,
+        {
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": s3_server,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+        },
+    )
+    client = boto3.client("s3", region_name="us-east-1")
     client.create_bucket(Bucket="bucket")
     yield client
-    object_store.client.cache_clear()
+    store_servers.forget()
+
+
+@pytest.fixture(scope="session")
+def running_stores(tmp_path_factory):
+    """Gives a server of `store_servers` by its name; each is started once."""
+    import store_servers
+
+    running = {}
+
+    def get(name):
+        if name not in running:
+            running[name] = store_servers.start(name, tmp_path_factory.mktemp(name))
+        return running[name]
+
+    yield get
+    for server in running.values():
+        server.close()
+
+
+@pytest.fixture(params=["moto", "seaweedfs", "minio", "google", "azure"])
+def server(request, running_stores, monkeypatch):
+    """Each object store that is there, with an environment that leads to it."""
+    import store_servers
+
+    found = running_stores(request.param)
+    store_servers.lead_to(monkeypatch, found.environment)
+    store_servers.try_briefly(monkeypatch)
+    yield found
+    store_servers.forget()
+
+
+@pytest.fixture
+def bucket(server):
+    """The URI of a new folder in the bucket of `server`."""
+    import uuid
+
+    return f"{server.scheme}://{server.bucket}/{uuid.uuid4().hex}"

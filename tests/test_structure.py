@@ -12,11 +12,12 @@ BELOW = {
     "storage": set(),
     "kubeflow": {"storage"},
     "core": {"storage"},
+    "engines": {"core"},
     "trainer": {"core"},
     "review": {"trainer", "core"},
     "components": {"review", "trainer", "core", "storage"},
-    "pipeline": {"components", "review", "trainer", "core", "kubeflow", "storage"},
-    "benchmarks": {"pipeline", "components", "review", "trainer", "core"},
+    "pipeline": {"engines", "components", "review", "trainer", "core", "kubeflow", "storage"},
+    "benchmarks": {"pipeline", "engines", "components", "review", "trainer", "core", "environment"},
     "environment": set(),
 }
 FILES = {

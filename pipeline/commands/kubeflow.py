@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -14,6 +15,7 @@ from core.exit_codes import FAILURE
 from core.text import plain
 from pipeline.commands.common import Commands, settings_options, write
 from pipeline.commands.kubeflow_options import (
+    CONTEXT,
     compiled,
     connection_options,
     package_options,
@@ -23,8 +25,9 @@ from pipeline.commands.kubeflow_options import (
 
 if typing.TYPE_CHECKING:
     from kubeflow import client as kfp
+    from kubeflow.doctor import Finding
 
-DATA_VERSION = "data_version"  # the parameter that tells scheduled runs apart
+INGEST = "ImageExampleGen"
 REPORTERS = ("EvaluationReport", "ShowReport")  # a folder; and the page of its own that Kubeflow shows
 PAGE = "system.HTML"
 RUNS = 10
@@ -36,6 +39,13 @@ KFP_EXISTING_TOKEN.
 
 Exit codes: 0 done; 1 the run that was waited for did not succeed; 2 a mistake in arguments or settings, or the server
 cannot be reached or refuses, with a sentence that says why; 130 interrupted.
+"""
+
+DOCTOR_EPILOG = """
+The server is found as by the other commands, Kubernetes by KUBECONFIG or ~/.kube/config, or from within a pod.
+
+Exit codes: 0 nothing is missing, as far as it could be seen; 1 something is missing; 2 a mistake in arguments or
+settings, or neither Kubeflow Pipelines nor Kubernetes could be asked; 130 interrupted.
 """
 
 
@@ -93,17 +103,66 @@ def submit(
     run_id = found.run(version, experiment, name, parameters, pipeline_root, service_account)
     click.echo(f"Started run {run_id}: {found.url(run_id)}")
     if wait:
+        reasons: list[str] = []
         try:
-            run = found.wait(run_id, _tell, poll)
+            run = found.wait(run_id, _tell, poll, warn=functools.partial(_warn, reasons))
         except KeyboardInterrupt:
             click.echo("No longer waiting; the run goes on.", err=True)
             raise
         click.echo(f"Run {run.id}: {run.state}.")
         if run.state != "succeeded":
-            click.echo(
-                f"alexnet: {run.error or 'the run did not succeed'} (log: alexnet kubeflow logs {run.id})", err=True
-            )
+            why = run.error or (reasons[0] if reasons else "the run did not succeed")
+            click.echo(f"alexnet: {why} (log: alexnet kubeflow logs {run.id})", err=True)
             sys.exit(FAILURE)
+
+
+@command.command(epilog=DOCTOR_EPILOG)
+@package_options
+@connection_options
+@click.option(
+    "--output", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For whom."
+)
+def doctor(
+    connect: Callable[[], kfp.Client],
+    experiment: str,
+    form: str,
+    pipeline_root: str | None,
+    service_account: str | None,
+    values: tuple[str, ...],
+    **source: typing.Any,
+) -> None:
+    """Look at what the pipeline needs of server, cluster and stores, and at what holds up the latest run.
+
+    Takes what `submit` takes. One line each: fine, missing (a run would fail or hang), unknown (it could not be
+    seen), or a note; below it, how to mend it. Nothing is changed in the cluster. Below each folder of an object
+    store that the pipeline writes to, small objects are written, read and deleted, with this shell's credentials.
+    """
+    import dataclasses
+    import json
+
+    from kubeflow import doctor as doctors
+    from kubeflow.package import check_parameters
+
+    package = read_package(**source)
+    parameters = read_parameters(package, values)
+    check_parameters(package, parameters)
+    needs = doctors.read_needs(package.text, parameters)
+    context = click.get_current_context().meta[CONTEXT]
+    found = []
+    unasked = None
+    try:
+        for one in doctors.examine(needs, connect, service_account, context, experiment):
+            found.append(one)
+            if form == "text":
+                _show(one)
+    except doctors.Unasked as problem:
+        unasked = problem
+    if form == "json":
+        click.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=2, ensure_ascii=False))
+    if unasked:
+        raise unasked
+    if any(one.state == doctors.MISSING for one in found):
+        sys.exit(FAILURE)
 
 
 @command.command(epilog=EPILOG)
@@ -139,11 +198,12 @@ def schedule(
     Kubeflow Pipelines has one time zone for all schedules, CRON_SCHEDULE_TIMEZONE of its scheduler, and does not tell
     which: name it with --timezone if it is not UTC. Of times that were missed, only the last is made up for.
 
-    Where the server puts it in (2.16 and later), the parameter data_version is the time at which the run was due.
+    Each run reads the data anew: its report names their fingerprint, when they were read and, with Kubeflow
+    Pipelines 2.17 or later, when the run was due.
     """
     import datetime
 
-    from kubeflow import cron, schedules
+    from kubeflow import cron, options, schedules
     from kubeflow.package import check_parameters
 
     try:
@@ -154,10 +214,12 @@ def schedule(
         raise UserError(str(problem)) from None
     package = read_package(**source)
     name = name or package.name
+    if INGEST in package.cached:
+        raise UserError(
+            f"A scheduled run would take the first one's data, as {INGEST} may be cached: leave out "
+            f"kubeflow.nodes.{INGEST}.cache."
+        )
     parameters = read_parameters(package, values)
-    follows_time = DATA_VERSION in package.parameters and DATA_VERSION not in parameters
-    if follows_time:
-        parameters[DATA_VERSION] = schedules.SCHEDULED_TIME
     check_parameters(package, parameters)
     click.echo(f"Schedule {name} ({wanted.text}) runs next on")
     for time in times:
@@ -169,11 +231,10 @@ def schedule(
         return
     found = connect()
     version = found.server().version
-    if follows_time and version and version < schedules.EXPANDS_TIME:
-        del parameters[DATA_VERSION]
+    if options.DUE in package.facts and version and version < schedules.TELLS_TIME:
         click.echo(
-            f"Kubeflow Pipelines {version[0]}.{version[1]} does not put the time into {DATA_VERSION}, which so stays "
-            "the same in every run.",
+            f"Kubeflow Pipelines {version[0]}.{version[1]} does not tell a run when it was due: its report says when "
+            "it read the data.",
             err=True,
         )
     about = schedules.Schedule(
@@ -229,17 +290,21 @@ def unschedule(connect: Callable[[], kfp.Client], experiment: str, name: str) ->
 @click.argument("run", required=False)
 @connection_options
 def status(connect: Callable[[], kfp.Client], experiment: str, run: str | None) -> None:
-    """Show a run and its nodes, or the latest runs. RUN is "latest", a name, or the beginning of an id."""
+    """Show a run and its nodes, or the latest runs. RUN is "latest", a name, or the beginning of an id.
+
+    Of nodes that do not start or failed it says why, as Argo and Kubernetes do.
+    """
     if run is None:
-        found = connect().runs(experiment, RUNS)
-        if not found:
+        latest = connect().runs(experiment, RUNS)
+        if not latest:
             click.echo("There are no runs yet: start one with `alexnet kubeflow submit`.")
-        for one in found:
+        for one in latest:
             date = f"{one.created:%Y-%m-%d %H:%M}" if one.created else ""
             kind = " (scheduled)" if one.scheduled else ""
             click.echo(f"{one.id}  {date}  {one.state:<9}  {plain(one.name)}{kind}")
         return
-    one = connect().find_run(run, experiment)
+    found = connect()
+    one = found.find_run(run, experiment)
     click.echo(f"Run {one.id}, {plain(one.name)}: {one.state}")
     click.echo(one.url)
     width = max((len(node.name) for node in one.nodes), default=0)
@@ -248,6 +313,8 @@ def status(connect: Callable[[], kfp.Client], experiment: str, run: str | None) 
         click.echo(f"  {plain(node.name):<{width}}  {node.state:<9}{took}".rstrip())
     if one.error:
         click.echo(one.error)
+    for line in _troubles(found, one):
+        click.echo(line)
 
 
 @command.command(epilog=EPILOG)
@@ -313,10 +380,42 @@ def _upload(found: kfp.Client, package: kfp.Package) -> kfp.Version:
     return version
 
 
+def _show(found: Finding) -> None:
+    click.echo(f"{found.state:<7}  {plain(found.subject)}: {plain(found.text)}")
+    for line in found.mend.splitlines():
+        click.echo(f"         -> {plain(line)}")
+
+
 def _tell(run: kfp.Run, node: kfp.Node) -> None:
     took = f" ({_seconds(node.seconds)})" if node.seconds is not None else ""
     done = sum(one.end is not None for one in run.nodes)
     click.echo(f"[{done}/{len(run.nodes)}] {plain(node.name)}: {node.state}{took}")
+
+
+def _warn(reasons: list[str], trouble: kfp.Trouble) -> None:
+    """Tells of what does not start; what failed goes into `reasons`, for the end."""
+    import datetime
+
+    words = plain(trouble.words(datetime.datetime.now(datetime.UTC)))
+    if trouble.state == "failed":
+        reasons.append(words)
+    else:
+        click.echo(words)
+
+
+def _troubles(found: kfp.Client, run: kfp.Run) -> Iterator[str]:
+    """Why nodes do not start, or failed: by the server, else by Kubernetes where that can be asked from here."""
+    import datetime
+
+    from kubeflow import cluster_api
+
+    now = datetime.datetime.now(datetime.UTC)
+    told = found.troubles(run)
+    if not told and not run.ended and all(node.state != "running" for node in run.nodes):
+        context = click.get_current_context().meta[CONTEXT]
+        told, _ = cluster_api.waiting(run.id, found.namespace, context=context)
+    for one in told:
+        yield plain(one.words(now))
 
 
 def _seconds(seconds: float) -> str:

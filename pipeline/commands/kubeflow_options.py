@@ -19,6 +19,7 @@ if typing.TYPE_CHECKING:
     from kubeflow import client as kfp
 
 EXPERIMENT = "alexnet"
+CONTEXT = "alexnet.kubeflow.context"  # where click keeps the context of the kubeconfig, for what asks Kubernetes
 
 
 def connection_options(command: Callable) -> Callable:
@@ -26,6 +27,7 @@ def connection_options(command: Callable) -> Callable:
     options = [
         click.option("--host", metavar="URL", help="Kubeflow Pipelines: its user interface or its API server."),
         click.option("--ui", metavar="URL", help="Its user interface, if --host is the API server."),
+        click.option("--context", metavar="NAME", help="Of the kubeconfig; its current one if not given."),
         click.option("--namespace", metavar="NAME", help="Yours, where the server has several users."),
         click.option("--token-file", metavar="FILE", help="A file with a bearer token."),
         click.option("--ca-file", metavar="FILE", help="Certificates (PEM) to trust instead of the public ones."),
@@ -37,8 +39,10 @@ def connection_options(command: Callable) -> Callable:
     def connected(**arguments: typing.Any) -> object:
         from kubeflow import client, connection
 
-        named = {key: arguments.pop(key) for key in ("host", "ui", "namespace", "token_file", "ca_file")}
+        names = ("host", "ui", "context", "namespace", "token_file", "ca_file")
+        named = {key: arguments.pop(key) for key in names}
         insecure = arguments.pop("insecure")
+        click.get_current_context().meta[CONTEXT] = named["context"]
 
         def connect() -> client.Client:
             return client.Client(connection.connect(**named, verify=not insecure))

@@ -11,13 +11,16 @@ from core.errors import UserError
 from core.exit_codes import USER_ERROR
 from core.workdir import Workdir
 from pipeline.commands.common import format_option, tell, workdir_option, write
+from storage import schemes
 
 
 @click.command("predict")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, metavar="N", help="Classes to name.")
 @click.option("--html", metavar="FILE", help="Write a page of the pictures with their predictions as well.")
-@click.option("--model", metavar="DIR", help="A pushed model, also s3://...; the latest of the workdir if not given.")
+@click.option(
+    "--model", metavar="DIR", help=f"A pushed model, also {schemes.WORDS}; the workdir's latest if not given."
+)
 @workdir_option
 @format_option
 def command(images: tuple[str, ...], top: int, html: str | None, model: str | None, workdir: str, form: str) -> None:

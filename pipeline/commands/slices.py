@@ -17,7 +17,7 @@ from pipeline.commands.common import format_option, tell, workdir_option, write_
 @click.option("--slice", "names", metavar="NAME[,NAME]", help="Other slices than the classes, e.g. brightness.")
 @format_option
 def command(workdir: str, run_id: str | None, other_id: str | None, names: str | None, form: str) -> None:
-    """Show the per-class results of a run, or those of other slices, worst first."""
+    """Show the weak slices of a run and its per-class results, or those of other slices, worst first."""
     from review import compare
 
     found = Workdir(workdir).find(run_id, evaluated=True, tell=tell)
@@ -52,8 +52,11 @@ def command(workdir: str, run_id: str | None, other_id: str | None, names: str |
             row["compared"] = change.record() if change else None
     keys = ("count", "accuracy", "accuracy_interval", "loss", "top_3_accuracy", "macro_f1", "calibration_error")
     record = {"run": found["run"], "overall": {key: part.get(key) for key in keys}}
-    if part.get("without_leaked"):
-        record["overall"]["without_leaked"] = part["without_leaked"]
+    for without in ("without_leaked", "without_near"):
+        if part.get(without):
+            record["overall"][without] = part[without]
+    if not chosen and part.get("weak_slices"):
+        record["weak_slices"] = part["weak_slices"]
     if other:
         record |= {"compared_with": other["run"], "how": how}
     kind = {"features": features, "slices": rows} if chosen else {"classes": rows}

@@ -8,10 +8,10 @@ import pathlib
 import subprocess
 import sys
 
+import beam_jobs
 import image_data
 import pytest
 from apache_beam.portability.api import beam_job_api_pb2
-from apache_beam.runners.portability import local_job_service
 from apache_beam.runners.worker import worker_pool_main
 
 from core.workdir import Workdir
@@ -21,10 +21,8 @@ BEAM_NODES = 4
 
 @pytest.fixture
 def jobs(tmp_path):
-    servicer = local_job_service.LocalJobServicer(str(tmp_path / "staging"))
-    servicer.port = servicer.start_grpc_server()
-    yield servicer
-    servicer.stop()
+    with beam_jobs.job_server(tmp_path / "staging") as server:
+        yield server
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def loaded_modules(*arguments):
     return set(done.stderr.split())
 
 
-COMMANDS = "run runs slices compare history figures trials report predict presets config"
+COMMANDS = "run runs slices suspects compare history figures trials report predict presets config robustness"
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS.split()])
@@ -310,6 +310,29 @@ def test_slices_in_three_forms(story):
     assert rows[0]["recall"] <= rows[1]["recall"]
     assert all(name in table for name in (*CLASSES, "precision"))
     assert all(float(line["recall"]) == row["recall"] for line, row in zip(lines, rows, strict=True))
+
+
+def test_harmed_pictures_of_a_finished_run_come_into_its_report(story, tmp_path):
+    work = Workdir(shutil.copytree(story["workdir"].path, tmp_path / "work"))
+    run = work.results()[0]["run"]
+    asked = ["robustness", "--workdir", work.path, "--kind", "jpeg", "--kind", "blur", "--examples", "0"]
+    done = alexnet(*asked, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["run"], found["examples"], found["copies"]) == (run, 40, 400)
+    assert [row["kind"] for row in found["kinds"]] == ["blur", "jpeg"]
+    assert found["unharmed_accuracy"] == pytest.approx(work.results()[0]["evaluation"]["accuracy"], abs=1e-6)
+    report = schema.Report.model_validate_json((work.run(run) / "report.json").read_bytes())
+    assert report.evaluation.corruptions.model_dump() == {key: found[key] for key in found if key != "run"}
+    page = (work.run(run) / "report.html").read_text()
+    assert 'id="robustness"' in page
+    assert page == pathlib.Path(alexnet("report", "--workdir", work.path).stdout.strip()).read_text()
+    shutil.rmtree(work.artifacts("pets") / "ImageExampleGen")
+    refused = alexnet(*asked)
+    assert refused.returncode == 2
+    assert "is no longer there: run the pipeline again" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert (work.run(run) / "report.html").read_text() == page
 
 
 @pytest.fixture

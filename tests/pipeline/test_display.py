@@ -7,6 +7,7 @@ from terminal_lines import AWKWARD, shown
 
 from core.workdir import Workdir
 from pipeline import display, progress
+from review import run_report
 
 
 @pytest.mark.parametrize("width", [30, 80, 120])
@@ -23,6 +24,22 @@ def test_many_classes_are_folded(tmp_path):
     split = examples([f"c{number}" for number in range(45)], 40)
     found = write_run(Workdir(tmp_path), "20260101-000000", predict(split, 0.8, 1))
     assert any("25 more classes" in line for line in shown(display.summary, found))
+
+
+def test_the_outcome_says_what_nobody_may_miss(tmp_path):
+    work = Workdir(tmp_path)
+    found = write_run(work, "20260101-000000", predict(examples(), 0.9))
+    folder = work.run(found["run"])
+    row = {"values": ["cat"], "features": ["hue"], "count": 40, "accuracy": 0.2, "rest_accuracy": 0.9}
+    row |= {"accuracy_interval": [0.1, 0.3], "p": 0.01}
+    for rows in ([], [row]):
+        found["evaluation"]["weak_slices"] = {"features": ["hue"], "looked_at": 7, "rows": rows}
+        report = run_report.from_results(work, found)
+        (folder / "report.json").write_text(report.model_dump_json())
+        said = "Weakest where hue cat: accuracy 20.0% (n=40), 90.0% elsewhere." in shown(
+            display.outcome, found, folder
+        )
+        assert said == bool(rows)
 
 
 def test_the_outcome_says_where_the_report_is(tmp_path):

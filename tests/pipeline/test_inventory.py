@@ -251,7 +251,7 @@ def test_resolvers_look_on_for_what_is_not_damaged(workdir, monkeypatch, node, e
 
     monkeypatch.setattr(inputs_utils, "resolve_input_artifacts", latest)
     asked = SimpleNamespace(node_info=SimpleNamespace(type=SimpleNamespace(name=node)))
-    with local_runner.observed():
+    with local_runner.observed(SimpleNamespace()):
         given = {"pipeline_node": asked, "metadata_handle": SimpleNamespace(store=store)}
         (found,) = inputs_utils.resolve_input_artifacts(**given)
     assert [artifact.id for artifact in found["model"]] == expected
@@ -317,7 +317,8 @@ def test_the_last_run_is_the_one_that_was_registered_last_whatever_the_clock_sai
     [
         ([], True),
         (["beam.pipeline_args=[--direct_num_workers=2]"], True),
-        (["beam.runner=FlinkRunner"], False),
+        (["beam.runner=FlinkRunner", "beam.master=flink:8081"], True),
+        (["beam.runner=DataflowRunner"], False),
         (["beam.pipeline_args=[--job_endpoint=localhost:8099]"], False),
     ],
 )

@@ -14,7 +14,7 @@ from ports import closed_port
 
 ALEXNET = str(pathlib.Path(sys.executable).with_name("alexnet"))
 TOKEN = "s3cr3t-t0ken-of-the-test"
-COMMANDS = ["compile", "submit", "schedule", "schedules", "unschedule", "status", "logs", "report"]
+COMMANDS = ["compile", "doctor", "submit", "schedule", "schedules", "unschedule", "status", "logs", "report"]
 NODES = {"ImageExampleGen": [], "Trainer": ["ImageExampleGen"], "EvaluationReport": ["Trainer"]}
 NODES["ShowReport"] = ["EvaluationReport"]
 HTML = "<html>Käse".encode()
@@ -52,13 +52,15 @@ def compiled(tmp_path_factory):
     """A pipeline in the form that is compiled, with two of AlexNet's parameters and four of its nodes."""
     executor = {"container": {"image": "image", "command": ["python"], "args": ["-m", "x"]}}
     parameters = {
-        "data_version": {"parameterType": "STRING", "defaultValue": "1"},
+        "data_version": {"parameterType": "STRING", "defaultValue": "auto"},
         "epochs": {"parameterType": "NUMBER_INTEGER", "defaultValue": 8},
     }
     tasks = {
         name: {"taskInfo": {"name": name}, "componentRef": {"name": f"comp-{name}"}, "dependentTasks": before}
         for name, before in NODES.items()
     }
+    due = "{{$.pipeline_job_schedule_time_utc}}"
+    tasks["ImageExampleGen"]["inputs"] = {"parameters": {"due": {"runtimeValue": {"constant": due}}}}
     spec = {
         "pipelineInfo": {"name": "alexnet-shapes10"},
         "schemaVersion": "2.1.0",
@@ -136,7 +138,7 @@ def test_a_run_that_fails_is_exit_code_1_and_names_the_log(compiled, server):
     arguments = ["submit", "--pipeline", compiled, "--wait", "--poll", 0]
     said = refused(*arguments, code=1, server=server)
     run_id = next(iter(server.runs))
-    assert said == f"child 'Trainer' failed (log: alexnet kubeflow logs {run_id})"
+    assert said == f"Trainer failed: Error (exit code 1) (log: alexnet kubeflow logs {run_id})"
     shown = done("status", "latest", server=server)
     assert "failed" in shown
     assert re.search(r"EvaluationReport +skipped\n", shown)
@@ -165,9 +167,7 @@ def test_the_server_takes_what_compile_writes(server, tmp_path):
     done("submit", "--pipeline", path, *parameters, server=server)
     assert next(iter(server.runs.values()))["runtime_config"]["parameters"]["learning_rate"] == 0.05
     done("schedule", "--pipeline", path, "--cron", "0 0 3 * * *", server=server)
-    assert next(iter(server.recurring.values()))["runtime_config"]["parameters"] == {
-        "data_version": "[[ScheduledTime]]"
-    }
+    assert next(iter(server.recurring.values()))["runtime_config"]["parameters"] == {}
     shown = done("status", "latest", server=server)
     assert all(f"  {name} " in shown for name in ("ImageExampleGen", "Trainer", "Evaluator", "Pusher"))
 
@@ -205,7 +205,7 @@ def test_schedule_shows_the_times_creates_and_then_does_nothing(compiled, server
     assert len(set(first[1:6])) == 5
     assert first[-1] == "The schedule alexnet-shapes10 is created."
     (one,) = server.recurring.values()
-    assert one["runtime_config"] == {"parameters": {"data_version": "[[ScheduledTime]]"}}
+    assert one["runtime_config"] == {"parameters": {}}
     assert (one["no_catchup"], one["max_concurrency"]) == (True, "1")
     assert done(*arguments, server=server).endswith("The schedule alexnet-shapes10 was there already.\n")
     more = ["--max-concurrency", 2, "--param", "data_version=7", "--end", "2099-01-01"]
@@ -246,12 +246,38 @@ def test_a_wrong_schedule_is_a_sentence_and_no_schedule(compiled, server, argume
     assert not server.requests
 
 
-def test_an_older_server_does_not_get_a_time_that_it_would_not_put_in(compiled):
-    with KfpServer(version="2.14.3") as server:
+@pytest.mark.parametrize(("version", "told"), [("2.16.1", False), ("2.17.0", True)])
+def test_what_an_older_server_does_not_tell_its_runs_is_said(compiled, version, told):
+    with KfpServer(version=version) as server:
         found = alexnet("schedule", "--pipeline", compiled, "--cron", "0 0 3 * * *", server=server)
         assert found.returncode == 0
-        assert "Kubeflow Pipelines 2.14 does not put the time into data_version" in found.stderr
-        assert next(iter(server.recurring.values()))["runtime_config"] == {"parameters": {}}
+        assert ("Kubeflow Pipelines 2.16 does not tell a run when it was due" in found.stderr) is not told
+        assert len(server.recurring) == 1
+
+
+def test_status_and_waiting_say_why_a_node_does_not_start(compiled, server):
+    reason = "Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    server.waits = {"ImageExampleGen": [reason] * 3}
+    done("submit", "--pipeline", compiled, server=server)
+    assert "\nImageExampleGen is pending for " in done("status", "latest", server=server)
+    assert f"min: {reason}\n" in done("status", "latest", server=server)
+    server.waits, server.failing = {"ImageExampleGen": [reason] * 2}, {"Trainer"}
+    server.reasons = {"Trainer": "OOMKilled (exit code 137)"}
+    found = alexnet("submit", "--pipeline", compiled, "--wait", "--poll", 0, server=server)
+    assert found.returncode == 1
+    assert found.stdout.count(reason) == 1
+    assert found.stderr.startswith("alexnet: Trainer failed: OOMKilled (exit code 137) (log: ")
+    assert "Trainer failed: OOMKilled (exit code 137)" in done("status", "latest", server=server)
+
+
+def test_a_schedule_that_would_take_old_data_from_the_cache_is_refused(compiled, server, tmp_path):
+    spec = yaml.safe_load(compiled.read_text())
+    spec["root"]["dag"]["tasks"]["ImageExampleGen"]["cachingOptions"] = {"enableCache": True}
+    cached = tmp_path / "pipeline.yaml"
+    cached.write_text(yaml.safe_dump(spec))
+    said = refused("schedule", "--pipeline", cached, "--cron", "0 0 3 * * *", server=server)
+    assert "leave out kubeflow.nodes.ImageExampleGen.cache" in said
+    assert not server.requests
 
 
 def test_status_logs_and_report(compiled, server, tmp_path):

@@ -1,5 +1,6 @@
 """Our pipeline as on Kubeflow, in the harness, one process for each task: several runs on one volume."""
 
+import datetime
 import json
 import signal
 import time
@@ -7,6 +8,8 @@ import time
 import image_data
 import pytest
 
+from components.records import REPORT
+from components.sources import fingerprint
 from core import settings
 from kubeflow.harness import Cluster
 from pipeline import kubeflow_runner
@@ -132,3 +135,25 @@ def test_trainer_uses_what_a_search_found(runs, volume):
     )
     assert used["training"]["learning_rate"] == found["values"]["training.learning_rate"]
     assert list((volume / "checkpoints").glob("*")) == []
+
+
+def test_scheduled_runs_read_the_data_anew_and_say_so(tmp_path):
+    folder = image_data.write_folder(tmp_path / "pets")
+    volume = f"kubeflow.volume_path={tmp_path}"
+    chosen = settings.load(overrides=[*image_data.SMALL, volume], **{"data.source": str(folder)})
+    text, cluster = kubeflow_runner.compile(chosen), Cluster(tmp_path / "cluster")
+
+    def read(due):
+        task = cluster.run(text, tasks={"ImageExampleGen"}, due=due).tasks["ImageExampleGen"]
+        assert task.state == "succeeded", task.log[-3000:]
+        return json.loads((cluster.path(task.outputs["examples"]["uri"]) / REPORT).read_text())
+
+    due = datetime.datetime(2026, 11, 26, 3, tzinfo=datetime.UTC)
+    first = read(due)
+    before = fingerprint.data(settings.Data(source=str(folder)))
+    (folder / "train/cat/000.png").unlink()
+    second = read(due + datetime.timedelta(days=1))
+    assert [one["due"] for one in (first, second)] == ["2026-11-26T03:00:00Z", "2026-11-27T03:00:00Z"]
+    after = fingerprint.data(settings.Data(source=str(folder)))
+    assert [one["fingerprint"] for one in (first, second)] == [before, after]
+    assert before != after

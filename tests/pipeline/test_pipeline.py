@@ -11,7 +11,7 @@ from core import settings
 from core.errors import UserError
 from core.workdir import Workdir
 from pipeline import local_runner
-from review import predictions
+from review import predictions, weak_slices
 from review.report import build, schema
 
 # Neither trial has the rate of the settings, so that it shows which one Trainer used, whichever won.
@@ -20,6 +20,7 @@ SEARCH = [
     "tuner.trials=2", "tuner.epochs=1", "tuner.share=0.5",
     f"tuner.space={{training.learning_rate: [{RATES[0]}, {RATES[1]}, choice]}}",
 ]  # fmt: skip
+HARM = ["evaluation.corruptions=[blur, jpeg]", "evaluation.corrupted_examples=30"]
 UNTRAINED = ["training.learning_rate=1e-9", "training.muon=0", "training.epochs=1"]
 BEFORE_TRAINER = ["ImageExampleGen", "StatisticsGen", "ImageSchemaGen", "ExampleValidator", "DataCheck", "Transform"]
 AFTER_TRAINER = ["Trainer", "Evaluator", "ServingCheck", "EvaluationReport", "Pusher"]
@@ -37,9 +38,13 @@ def ran(workdir):
         "first": execute(workdir),
         "again": execute(workdir),
         "below the floor": execute(workdir, "training.learning_rate=0.03", "gates.min_accuracy=1"),
-        "lower gates": execute(workdir, "training.learning_rate=0.03"),
+        "lower gates": execute(workdir, "training.learning_rate=0.03", *HARM),
         "from EvaluationReport": execute(
-            workdir, "training.learning_rate=0.03", "evaluation.smallest_slice=1", first="EvaluationReport"
+            workdir,
+            "training.learning_rate=0.03",
+            "evaluation.smallest_slice=1",
+            "evaluation.saliency_maps=false",
+            first="EvaluationReport",
         ),
         "warm start": execute(workdir, *UNTRAINED, "training.warm_start=true", last="Trainer"),
         "worse than the baseline": execute(workdir, *UNTRAINED, "gates.max_accuracy_drop=0"),
@@ -98,6 +103,17 @@ def test_changed_gates_judge_anew_what_was_trained_before(ran):
     assert lower.evaluation["accuracy"] == pytest.approx(ran["below the floor"].evaluation["accuracy"])
     assert lower.summary["blessed"]
     assert lower.served == [*ran["first"].served, lower.summary["pushed"]["version"]]
+
+
+def test_harmed_pictures_are_judged_and_shown(ran):
+    found = report_of(ran["lower gates"]).evaluation.corruptions
+    assert found == schema.Corruptions(**ran["lower gates"].evaluation["corruptions"], picture=found.picture)
+    assert [row.kind for row in found.kinds] == ["blur", "jpeg"]
+    assert found.copies == 10 * found.examples > 0
+    assert found.picture in build.unzipped(
+        pathlib.Path(ran["lower gates"].summary["report"], "images.zip").read_bytes()
+    )
+    assert ran["first"].evaluation["corruptions"] is None
 
 
 def test_a_model_worse_than_the_baseline_is_not_pushed(ran):
@@ -206,7 +222,9 @@ def test_the_report_tells_what_the_run_found(ran, workdir):
 def test_the_report_shows_the_images_that_the_model_saw(ran):
     report = report_of(ran["first"])
     files = build.unzipped(pathlib.Path(ran["first"].summary["report"], build.PICTURES).read_bytes())
-    assert {picture.file for picture in report.pictures} == files.keys()
+    suspects = {row.file for row in report.suspects.rows if row.file}
+    maps = {map for picture in report.pictures for map in (picture.map, picture.true_map) if map}
+    assert {picture.file for picture in report.pictures} | suspects | maps == files.keys()
     assert {picture.true for picture in report.pictures} == set(report.evaluation.class_names)
     table = predictions.read(ran["first"].evaluation["path"]).set_index("id")
     assert len(table) == ran["first"].evaluation["count"]
@@ -214,6 +232,45 @@ def test_the_report_shows_the_images_that_the_model_saw(ran):
         row = table.loc[picture.id]
         assert (picture.true, picture.width) == (row["class_name"], row["width"])
         assert picture.top[0][1] == pytest.approx(row["probability"], abs=1e-4)
+
+
+def test_weak_slices_are_those_of_the_kept_predictions(ran):
+    part = ran["first"].evaluation
+    table = predictions.read(part["path"])
+    assert {"sharpness", "hue"} < set(table.columns)
+    found = weak_slices.search(table, part["smallest_slice"]).record()
+    for row in part["weak_slices"]["rows"]:
+        assert len(row["pictures"]) == len(row["examples"]) > 0
+    assert [{**row, "pictures": []} for row in part["weak_slices"]["rows"]] == found["rows"]
+    assert (part["weak_slices"]["looked_at"], part["weak_slices"]["features"]) == (
+        found["looked_at"],
+        found["features"],
+    )
+
+
+def test_the_labels_of_test_and_validation_are_judged(ran):
+    report, path = report_of(ran["first"]), ran["first"].evaluation["path"]
+    counts = report.data.counts
+    assert report.suspects.judged == {split: sum(counts[split].values()) for split in ("test", "validation")}
+    assert report.evaluation.count == report.suspects.judged["test"]  # no metric counts the others
+    tables = {split: predictions.read(path, split).set_index("id") for split in report.suspects.judged}
+    assert {split: len(table) for split, table in tables.items()} == report.suspects.judged
+    for row in report.suspects.rows:
+        told = tables[row.split].loc[row.id]
+        assert (row.label, row.digest) == (told["class_name"], told["digest"])
+        assert row.suggested_label == report.evaluation.class_names[told["predicted"]] != row.label
+        assert row.suggested_probability == pytest.approx(told["probability"], abs=1e-3)  # kept in 16 bits
+    listed = pathlib.Path(ran["first"].summary["report"], "suspects.csv").read_text().splitlines()
+    assert len(listed) == 1 + report.suspects.count
+
+
+def test_the_report_shows_where_the_model_looked_unless_it_shall_not(ran):
+    report, without = report_of(ran["first"]), report_of(ran["from EvaluationReport"])
+    assert all(picture.map for picture in report.pictures)
+    assert {picture.kind for picture in report.pictures if picture.true_map} <= {"mistake"}
+    assert report.maps.cells == (8, 8)
+    assert without.maps is None
+    assert not any(picture.map or picture.true_map for picture in without.pictures)
 
 
 def test_a_refused_model_has_a_report_that_says_why(ran):
