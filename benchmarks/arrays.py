@@ -1,7 +1,13 @@
-"""Images as arrays, for what is measured without the pipeline. Needs no TensorFlow."""
+"""Images as arrays, for what is measured without the pipeline. Needs no TensorFlow.
+
+    python -m benchmarks.arrays SOURCE FILE.npz
+
+writes a data set as an .npz file, train and validation together, which is read much faster than many pictures.
+"""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import io
 import os
@@ -18,6 +24,20 @@ from core.errors import UserError
 
 DRAWN = {"train": 12_000, "test": 2_000}  # shapes10, as components.shapes10 has it
 KEYS = ("x_train", "y_train", "x_test", "y_test")  # of an .npz file, as Keras names them
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Writes the file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.arrays", description=__doc__.splitlines()[0])
+    parser.add_argument("source", help="shapes10, a CIFAR-10 archive, a folder or an .npz file")
+    parser.add_argument("file", type=pathlib.Path)
+    asked = parser.parse_args(arguments)
+    try:
+        data = load(asked.source, validation_share=0)
+    except UserError as problem:
+        parser.error(str(problem))
+    train, test = data.train, data.test
+    np.savez(asked.file, x_train=train.images, y_train=train.labels, x_test=test.images, y_test=test.labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,3 +145,7 @@ def _decoded(image: bytes | np.ndarray) -> np.ndarray:
         return image
     with PIL.Image.open(io.BytesIO(image)) as opened:
         return np.asarray(opened.convert("RGB"))
+
+
+if __name__ == "__main__":
+    main()

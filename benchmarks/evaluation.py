@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
             given["evaluation"].uri = output
 
         def write_report(output: str) -> None:
-            made, files = evaluation_report.gather(given, chosen, "", None, None)
+            made, files = evaluation_report.gather(given, chosen, None, None)
             evaluation_report.write(output, made, files)
             sizes["report.html"] = os.path.getsize(os.path.join(output, build.PAGE))
 

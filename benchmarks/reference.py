@@ -7,8 +7,9 @@ airbench94_muon (Jordan 2024, github.com/KellerJordan/cifar10-airbench), whose 2
 the test split right, is trained on the data at hand, train and validation together. It is no AlexNet: whitened 2x2
 patches, six convolutions, one dense layer.
 
-Rebuilt from its parts in Keras on TensorFlow, the same but for two: each image is mirrored by chance in each epoch,
-not in every second one, which is worth about 0.1 points there; and the six views of a test image count alike.
+Rebuilt from its parts in Keras, the same but for two: each image is mirrored by chance in each epoch, not in every
+second one, which is worth about 0.1 points there; and the six views of a test image count alike. This script trains
+on TensorFlow; network and optimizers are those of any backend, and `benchmarks.gpu` trains them on JAX.
 """
 
 from __future__ import annotations
@@ -19,19 +20,22 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from benchmarks import training  # first: it chooses the backend
+
+# isort: split
+
 import keras
 import numpy as np
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
-from benchmarks import arrays, machine, report, training
+from benchmarks import arrays, machine, report
 from core import settings
 from core.errors import UserError
-from trainer import augmentation, hardware, model, optimization
+from trainer import augmentation, model, optimization
 from trainer.batch_norm import FusedBatchNormalization
 
 PUBLISHED = 0.940
@@ -97,6 +101,8 @@ def train(data: arrays.Arrays, seed: int, epochs: int) -> dict[str, object]:
     Returns:
         seed, seconds, test_accuracy of the images as they are, served_test_accuracy of the mean over six views.
     """
+    from trainer import hardware  # here, since it needs TensorFlow
+
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     batch_size = min(BATCH_SIZE, len(data.train))
@@ -117,19 +123,27 @@ def train(data: arrays.Arrays, seed: int, epochs: int) -> dict[str, object]:
     return result
 
 
-def build(data: arrays.Arrays) -> keras.Model:
-    """The network, from uint8 [batch, height, width, 3] to logits [batch, classes], its first layer whitening."""
+def build(data: arrays.Arrays, widths: Sequence[int] = WIDTHS, depth: int = 2) -> keras.Model:
+    """The network, from uint8 [batch, height, width, 3] to logits [batch, classes], its first layer whitening.
+
+    Args:
+        data: the training images, whose patches are whitened.
+        widths: channels of each block.
+        depth: convolutions of each block, 2 or 3. With 3 the first's result is added to the last's, as in airbench96.
+    """
     mean, variance = data.statistics()
     normalize = layers.Normalization(mean=mean, variance=variance, dtype="float32")
     image = keras.Input(data.train.images.shape[1:], dtype="uint8")
     whiten = layers.Conv2D(24, 2, bias_initializer=keras.initializers.RandomUniform(-(12**-0.5), 12**-0.5))
-    x = _gelu(whiten(normalize(image)))
-    for width in WIDTHS:
-        for pooled in (True, False):
+    x = first = _gelu(whiten(normalize(image)))
+    for width in widths:
+        for number in range(1, depth + 1):
             x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=_identity_first)(x)
-            x = layers.MaxPooling2D(2)(x) if pooled else x
+            x = layers.MaxPooling2D(2)(x) if number == 1 else x
             x = FusedBatchNormalization(momentum=0.6, epsilon=1e-5)(x)
+            x = layers.Add()([x, first]) if number == 3 else x
             x = _gelu(x)
+            first = x if number == 1 else first
     x = layers.GlobalMaxPooling2D(dtype="float32")(x)
     width = x.shape[-1]
     spread = keras.initializers.RandomUniform(-(3**0.5), 3**0.5)  # standard deviation 1
@@ -162,7 +176,7 @@ def _gelu(x: keras.KerasTensor) -> keras.KerasTensor:
     return layers.Activation(lambda values: keras.activations.gelu(values, approximate=True))(x)
 
 
-def _identity_first(shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
+def _identity_first(shape: tuple[int, ...], dtype: str | None = None) -> keras.KerasTensor:
     """PyTorch's random weights, but for the first channels, which are passed on as they are."""
     height, width, inputs, outputs = shape
     uniform = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
@@ -170,19 +184,55 @@ def _identity_first(shape: tuple[int, ...], dtype: str | None = None) -> tf.Tens
     passed = np.arange(min(inputs, outputs))
     kernel[..., : len(passed)] = 0
     kernel[height // 2, width // 2, passed, passed] = 1
-    return tf.constant(kernel, dtype)
+    return ops.convert_to_tensor(kernel, dtype)
 
 
-def _step(network: keras.Model, batch_size: int, steps: int, epochs: int) -> Callable:
-    """A training step from images and labels to the sum of the losses."""
-    kernels: list[keras.Variable] = []
-    others: dict[str, list[keras.Variable]] = {"first": [], "beta": [], "logits": []}
-    for variable in network.trainable_variables:
-        if len(variable.shape) == 4:
-            kernels.append(variable)
-        else:
-            kind = next((kind for kind in ("beta", "logits") if kind in variable.path), "first")
-            others[kind].append(variable)
+class Grouped:
+    """Several optimizers, each for some of a network's variables: what a training step needs of keras.Optimizer."""
+
+    def __init__(self, groups: Sequence[tuple[keras.optimizers.Optimizer, Sequence[int]]]) -> None:
+        """
+        Args:
+            groups: built optimizers, and the places of their variables among the network's trainable ones.
+        """
+        self._groups = groups
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The state of all of them."""
+        return [variable for optimizer, _ in self._groups for variable in optimizer.variables]
+
+    def apply(self, gradients: Sequence, variables: Sequence[keras.Variable]) -> None:
+        """Changes all variables of the network."""
+        for optimizer, places in self._groups:
+            optimizer.apply([gradients[at] for at in places], [variables[at] for at in places])
+
+    def stateless_apply(self, state: Sequence, gradients: Sequence, values: Sequence) -> tuple[list, list]:
+        """The new values of the network's variables and the new state, of JAX's arrays."""
+        states = iter(state)
+        changed, kept = list(values), []
+        for optimizer, places in self._groups:
+            own = [next(states) for _ in optimizer.variables]
+            new, own = optimizer.stateless_apply(own, [gradients[at] for at in places], [values[at] for at in places])
+            kept += own
+            for at, value in zip(places, new, strict=True):
+                changed[at] = value
+        return changed, kept
+
+
+def optimizers(network: keras.Model, batch_size: int, steps: int, epochs: int) -> Grouped:
+    """Muon for the kernels, SGD for the rest. The loss whose gradients it takes is the sum over a batch.
+
+    Args:
+        network: see `build`.
+        batch_size: in images.
+        steps: in an epoch.
+        epochs: of the training.
+    """
+    kinds: dict[str, list[int]] = {"kernel": [], "first": [], "beta": [], "logits": []}
+    for at, variable in enumerate(network.trainable_variables):
+        known = next((kind for kind in ("beta", "logits") if kind in variable.path), "first")
+        kinds["kernel" if len(variable.shape) == 4 else known].append(at)
 
     def fall(peak: float, over: int = epochs) -> optimization.OneCycle:
         return optimization.OneCycle(peak, over * steps, warmup_share=0)
@@ -192,7 +242,7 @@ def _step(network: keras.Model, batch_size: int, steps: int, epochs: int) -> Cal
         return keras.optimizers.SGD(fall(peak, over), MOMENTUM, nesterov=True, weight_decay=decay)
 
     muon = optimization.Muon(
-        [kernel.path for kernel in kernels],
+        [network.trainable_variables[at].path for at in kinds["kernel"]],
         share=1.0,
         precision=keras.config.dtype_policy().compute_dtype,
         learning_rate=fall(MUON_RATE),
@@ -200,23 +250,29 @@ def _step(network: keras.Model, batch_size: int, steps: int, epochs: int) -> Cal
         nesterov=True,
     )
     groups = [
-        (muon, kernels),
-        (sgd(BIAS_RATE, WHITENING_LEARNS), others["first"]),
-        (sgd(BIAS_RATE), others["beta"]),
-        (sgd(HEAD_RATE), others["logits"]),
+        (muon, kinds["kernel"]),
+        (sgd(BIAS_RATE, WHITENING_LEARNS), kinds["first"]),
+        (sgd(BIAS_RATE), kinds["beta"]),
+        (sgd(HEAD_RATE), kinds["logits"]),
     ]
-    for optimizer, variables in groups:
-        optimizer.build(variables)
-    every = [variable for _, variables in groups for variable in variables]
+    for optimizer, places in groups:
+        optimizer.build([network.trainable_variables[at] for at in places])
+    return Grouped(groups)
+
+
+def _step(network: keras.Model, batch_size: int, steps: int, epochs: int) -> Callable:
+    """A training step from images and labels to the sum of the losses."""
+    import tensorflow as tf  # here, for the sake of the other backends
+
+    optimizer = optimizers(network, batch_size, steps, epochs)
     crossentropy = optimization.smoothed_crossentropy(SMOOTHING)
 
     @tf.function
     def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(crossentropy(labels, network(images, training=True)))
-        gradients = iter(tape.gradient(loss, [variable.value for variable in every]))
-        for optimizer, variables in groups:
-            optimizer.apply([next(gradients) for _ in variables], variables)
+        variables = network.trainable_variables
+        optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
         return loss
 
     return step

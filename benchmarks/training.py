@@ -85,27 +85,8 @@ def train(chosen: settings.Settings, data: arrays.Arrays, seed: int, test: bool)
         beginning), images_per_second, accuracy, val_accuracy and val_loss, and if `test`, test_accuracy and, where
         the model is served with the mean over several views, served_test_accuracy.
     """
-    training = chosen.training.model_copy(update={"seed": seed})
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
-    precision, jit, batch_size, steps, steps_per_call = _plan(training, len(data.train))
-    with model.dtype_policy(precision):
-        network = model.build(
-            chosen.model, data.classes, data.train.images.shape[1], *data.statistics(), to_train=True
-        )
-        learner = recipe.learner(network, training, steps, jit, steps_per_call)
-    images = steps * batch_size
-    records: list[dict] = []
-    kept = callbacks.Records(None, images, records, learner.class_counts)
-    learner.fit(
-        data.train.images[:images],  # whole batches only, so that nothing is compiled twice
-        data.train.labels[:images],
-        batch_size=batch_size,
-        epochs=training.epochs,
-        validation_data=(data.validation.images, data.validation.labels),
-        callbacks=[callbacks.Progress(training.epochs, steps, batch_size), kept, Line(seed, records)],
-        verbose=0,
-    )
+    network, learner, records, precision, batch_size = fit(chosen, data, seed)
+    images = len(data.train) // batch_size * batch_size
     seconds = itertools.accumulate(images / record["images_per_second"] for record in records)
     shown = ("epoch", "images_per_second", "accuracy", "val_accuracy", "val_loss")
     epochs = [
@@ -128,11 +109,44 @@ def train(chosen: settings.Settings, data: arrays.Arrays, seed: int, test: bool)
     return result
 
 
+def fit(
+    chosen: settings.Settings, data: arrays.Arrays, seed: int
+) -> tuple[keras.Model, keras.Model, list[dict], str, int]:
+    """The trained network, the same behind its augmentation, the epochs' records, precision and batch size."""
+    training = chosen.training.model_copy(update={"seed": seed})
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    precision, jit, batch_size, steps, steps_per_call = _plan(training, len(data.train))
+    with model.dtype_policy(precision):
+        network = model.build(
+            chosen.model, data.classes, data.train.images.shape[1], *data.statistics(), to_train=True
+        )
+        learner = recipe.learner(network, training, steps, jit, steps_per_call)
+    images = steps * batch_size
+    records: list[dict] = []
+    kept = callbacks.Records(None, images, records, learner.class_counts)
+    learner.fit(
+        data.train.images[:images],  # whole batches only, so that nothing is compiled twice
+        data.train.labels[:images],
+        batch_size=batch_size,
+        epochs=training.epochs,
+        validation_data=(data.validation.images, data.validation.labels),
+        callbacks=[callbacks.Progress(training.epochs, steps, batch_size), kept, Line(seed, records)],
+        verbose=0,
+    )
+    return network, learner, records, precision, batch_size
+
+
 def accuracy(network: keras.Model, split: arrays.Split, view_count: int, batch_size: int) -> float:
     """Of the mean of the logits over so many views of each image (`views.seen`)."""
-    seen = views.seen(split.images, view_count)
-    logits = sum(network.predict(np.asarray(view), batch_size, verbose=0) for view in seen)
-    return float(np.mean(np.argmax(logits, axis=1) == split.labels))
+    answers = np.argmax(logits(network, split.images, view_count, batch_size), axis=1)
+    return float(np.mean(answers == split.labels))
+
+
+def logits(network: keras.Model, images: np.ndarray, view_count: int, batch_size: int) -> np.ndarray:
+    """Float [n, classes]: the mean over so many views of each image."""
+    seen = views.seen(images, view_count)
+    return sum(network.predict(np.asarray(view), batch_size, verbose=0) for view in seen) / view_count
 
 
 class Line(keras.callbacks.Callback):
@@ -195,14 +209,21 @@ def table(result: dict) -> dict[str, object]:
         for at, run in enumerate(runs)
     ]
     if len(runs) > 1:
-        for name, function in (("mean", statistics.fmean), ("sd", statistics.stdev)):
-            whole = [(None if None in values else function(values), form) for values, form in columns.values()]
-            rows.append([name, *(_number(value, form) for value, form in whole)])
+        rows += summaries(columns)
     return {
         "title": f"{result['preset']} on {result['data']}, {result['backend']}, {device}, {runs[0]['precision']}",
         "columns": ["seed", *columns],
         "rows": rows,
     }
+
+
+def summaries(columns: dict[str, tuple[list, str]]) -> list[list[str]]:
+    """Lines of the mean and the standard deviation of each column's values, which are given with their form."""
+    rows = []
+    for name, function in (("mean", statistics.fmean), ("sd", statistics.stdev)):
+        whole = [(None if None in values else function(values), form) for values, form in columns.values()]
+        rows.append([name, *(_number(value, form) for value, form in whole)])
+    return rows
 
 
 def _number(value: float | None, form: str) -> str:

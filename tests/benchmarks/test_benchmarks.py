@@ -5,11 +5,25 @@ import re
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 from image_data import CLASSES, batches, write_dark_and_light, write_folder
 from run_data import ended, evaluated
 
-from benchmarks import ablation, arrays, guard, machine, pipeline, reference, report, runs, training
+from benchmarks import (
+    ablation,
+    arrays,
+    clusters,
+    engines,
+    guard,
+    machine,
+    near_duplicates,
+    pipeline,
+    reference,
+    report,
+    runs,
+    training,
+)
 from core import images, settings
 from core.errors import UserError
 from core.settings import Model
@@ -180,6 +194,40 @@ def test_growth_is_of_the_processor_time_above_what_any_command_costs():
     assert "all but Trainer | 19.0 | 59.0" in report.page([written])
 
 
+def test_engines_are_compared_with_the_runner_in_the_process():
+    def runs(*factors):
+        return [{node: engines.Cost(4.0 * n, 2.0 * n, 1.0 * n) for node in engines.NODES} for n in factors]
+
+    found = {1_000: {engines.DIRECT: runs(1, 1, 9), "Flink": runs(2, 7, 3)}}
+    written = json.loads(json.dumps(engines.summary(3, "shapes10", result("engines")["machine"], found)))
+    (made,) = written["tables"]
+    assert made["title"].startswith("1,000 images of shapes10, median of 3; Beam ")
+    assert made["rows"][:2] == [
+        ["ImageExampleGen", "DirectRunner", "4.0", "2.0", "1.0", "1.00", "1.00"],
+        ["ImageExampleGen", "Flink", "12.0", "6.0", "3.0", "3.00", "3.00"],
+    ]
+    assert made["rows"][-1] == ["all four", "Flink", "48.0", "24.0", "12.0", "3.00", "3.00"]
+    assert "all four | Flink | 48.0 |" in report.page([written])
+
+
+@pytest.mark.slow
+def test_the_nodes_of_a_run_are_told_apart(tmp_path, capsys):
+    target = tmp_path / "engines.json"
+    asked = ["--images", "1200", "--source", "shapes10/small", "--ways", engines.DIRECT]
+    engines.main([*asked, "--json", str(target)])
+    ((run,),) = (ways[engines.DIRECT] for ways in json.loads(target.read_text())["costs"].values())
+    assert list(run) == list(engines.NODES)
+    assert all(cost["python"] > 0 == cost["java"] for cost in run.values())
+    assert "all four" in capsys.readouterr().out
+
+
+def test_engines_that_are_not_here_are_left_out_with_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(clusters, "CACHE", tmp_path)
+    assert [way for way in engines.WAYS if engines.left_out(way)] == ["Flink", "Spark"]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"Flink is left out: flink was not found in {tmp_path}: .ci/engines flink puts it there."
+
+
 def result(name, **further):
     about = {"accelerator": None, "cores": 2, "processor": "A | B", "memory_gib": 24.0, "system": "Linux"}
     about |= {"load": 0.1, "date": "2026-11-22", "versions": {"keras": "3.15.1"}}
@@ -292,3 +340,20 @@ def test_the_page_holds_what_the_results_hold(tmp_path):
     assert "<svg" in (tmp_path / "docs" / report.PICTURE).read_text()
     with pytest.raises(SystemExit):
         report.main([str(tmp_path / "docs")])
+
+
+def test_near_duplicates_are_counted_in_any_source_and_changed_pictures_found_again(image_folder, tmp_path):
+    from sklearn.datasets import load_sample_image
+
+    flower = PIL.Image.fromarray(load_sample_image("flower.jpg"))
+    for number in range(4):
+        block = flower.crop((192 + 64 * number, 192, 256 + 64 * number, 256))
+        block.save(image_folder / "train" / "cat" / f"flower{number}.png")
+        block.save(image_folder / "test" / "cat" / f"flower{number}.jpg", quality=60)
+    asked = ["--data", str(image_folder), "--sheet", str(tmp_path / "s.png"), "--json", str(tmp_path / "n.json")]
+    near_duplicates.main(asked)
+    written = json.loads((tmp_path / "n.json").read_text())
+    assert sum(written["images"].values()) == 60
+    assert written["found"]["test"] == 4
+    assert set(written["found_again"]) == set(near_duplicates.CHANGES)
+    assert PIL.Image.open(tmp_path / "s.png").size[1] == near_duplicates.ENLARGED + 16
