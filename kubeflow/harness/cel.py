@@ -10,6 +10,7 @@ import ast
 import json
 import operator
 import re
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,9 @@ COMPARE = {
     ast.GtE: operator.ge,
 }
 CONSTANTS = {"true": True, "false": False, "null": None}
+# CPython 3.11 counts the depth of a syntax tree for all threads together, and parsers side by side fail ("AST
+# constructor recursion depth mismatch").
+PARSING = threading.Lock()
 
 
 class CelError(ValueError):
@@ -41,7 +45,8 @@ def parse(expression: str) -> ast.expr:
         return found[1] or (" and " if found[2] else " or " if found[3] else "~")
 
     try:
-        return ast.parse(TOKEN.sub(python, expression).strip(), mode="eval").body
+        with PARSING:
+            return ast.parse(TOKEN.sub(python, expression).strip(), mode="eval").body
     except SyntaxError:
         raise CelError(f"the condition {expression!r} cannot be read") from None
 

@@ -4,6 +4,8 @@ The containers need a shell and nothing else, so that each takes a moment.
 """
 
 import json
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -254,3 +256,32 @@ def test_conditions_have_the_value_that_cel_gives_them(condition, value):
 def test_conditions_without_a_value_say_why(condition, words):
     with pytest.raises(cel.CelError, match=words):
         cel.evaluate(condition, NAMES)
+
+
+SIDE_BY_SIDE = """
+import gc, threading, time
+from kubeflow.harness import cel
+
+gc.set_threshold(1)
+gc.callbacks.append(lambda *_: time.sleep(1e-5))  # lets another thread in, in the middle of an expression
+failed = []
+
+def parse():
+    for _ in range(600):
+        try:
+            cel.parse("!(int(inputs.n) > 5) && inputs.coin == 'heads'")
+        except SystemError as problem:
+            failed.append(problem)
+
+threads = [threading.Thread(target=parse) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(failed)
+"""
+
+
+def test_conditions_are_parsed_side_by_side():
+    done = subprocess.run([sys.executable, "-c", SIDE_BY_SIDE], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
