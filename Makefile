@@ -7,12 +7,12 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench setup lint format lock clean
+.PHONY: help run test bench setup lint format lock job-server clean
 
 help: ## list the targets
 	@echo "Usage: make TARGET [ARGS='...'] [PYTHON=/path/to/python3.11] [GPU=1]"
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "PYTHON defaults to python3.11 on PATH; GPU=1 installs TensorFlow with CUDA (Linux)."
 
@@ -36,6 +36,9 @@ format: setup ## format the code, and mend what ruff can
 
 lock: ## resolve the locks anew from pyproject.toml; ARGS=--upgrade for the newest versions
 	@$(find-python) && "$$python" -m environment.lock $(ARGS)
+
+job-server: ## build Beam's job server for ENGINE=flink or ENGINE=spark, once; needs Maven and Java
+	@$(find-python) && "$$python" -m environment.job_server $(ENGINE)
 
 clean: ## remove .venv, .python and caches; runs, data and pushed models stay
 	@rm -rf .venv .python .mypy_cache .pytest_cache .ruff_cache build *.egg-info
