@@ -15,7 +15,7 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from components import robustness, tfma_metrics
 from components.evaluator import BASELINE, CANDIDATE, CORRUPTED, UNCALIBRATED
-from components.tfma_metrics import number
+from components.tfma_metrics import configured, number
 from core import settings
 from core.near_duplicates import NearDuplicate
 from core.repeated import Repeated
@@ -28,10 +28,9 @@ AUC, CALIBRATION, CALIBRATION_ERROR = "auc", "calibration", "calibration_error"
 
 def eval_config(gates: settings.Gates, evaluation: settings.Evaluation) -> config_pb2.EvalConfig:
     """The metrics, the slices and all gates, so that the blessing is TFX's own."""
-    accuracy = config_pb2.MetricConfig(
-        class_name="SparseCategoricalAccuracy",
-        config=f'"name": "{ACCURACY}"',
-        per_slice_thresholds=[
+    accuracy = configured(tfma_metrics.Accuracy, ACCURACY)
+    accuracy.per_slice_thresholds.extend(
+        [
             _gate(config_pb2.SlicingSpec(), gates.min_accuracy, gates.max_accuracy_drop),
             # Within the slice of a true class, accuracy is that class's recall.
             _gate(
@@ -39,20 +38,20 @@ def eval_config(gates: settings.Gates, evaluation: settings.Evaluation) -> confi
                 gates.min_class_recall,
                 gates.max_class_recall_drop,
             ),
-        ],
+        ]
     )
     in_slices = [
         accuracy,
-        config_pb2.MetricConfig(class_name="ExampleCount"),
-        config_pb2.MetricConfig(class_name="SparseCategoricalCrossentropy", config=f'"name": "{LOSS}"'),
+        configured(tfma_metrics.Count, "example_count"),
+        configured(tfma_metrics.CrossEntropy, LOSS),
     ]
     overall = [
-        config_pb2.MetricConfig(class_name="SparseTopKCategoricalAccuracy", config=f'"name": "{TOP}", "k": 3'),
-        config_pb2.MetricConfig(class_name="MultiClassConfusionMatrixPlot", config=f'"name": "{MATRIX}"'),
-        _ours(tfma_metrics.OneVersusRestAUC, AUC),
-        _ours(tfma_metrics.TopLabelCalibration, CALIBRATION),
+        configured(tfma_metrics.TopAccuracy, TOP, k=3),
+        configured(tfma_metrics.ConfusionMatrix, MATRIX),
+        configured(tfma_metrics.OneVersusRestAUC, AUC),
+        configured(tfma_metrics.TopLabelCalibration, CALIBRATION),
     ]
-    error = _ours(tfma_metrics.ExpectedCalibrationError, CALIBRATION_ERROR)
+    error = configured(tfma_metrics.ExpectedCalibrationError, CALIBRATION_ERROR)
     if gates.max_calibration_error is None:
         overall.append(error)
     else:  # TFMA judges what it measures in slices
@@ -75,10 +74,6 @@ def eval_config(gates: settings.Gates, evaluation: settings.Evaluation) -> confi
         slicing_specs=[config_pb2.SlicingSpec(feature_keys=names) for names in slices],
         metrics_specs=[config_pb2.MetricsSpec(metrics=metrics) for metrics in (in_slices, overall)],
     )
-
-
-def _ours(metric: type, name: str) -> config_pb2.MetricConfig:
-    return config_pb2.MetricConfig(class_name=metric.__name__, module=metric.__module__, config=f'"name": "{name}"')
 
 
 def _gate(where: config_pb2.SlicingSpec, floor: float, drop: float) -> config_pb2.PerSliceMetricThreshold:
@@ -153,7 +148,6 @@ def load(path: str, model: str = CANDIDATE) -> Evaluation | None:
             by_class[names[features.CLASS_NAME]] = part
         else:
             others.append(part)
-    plots = next((outputs for slice_key, outputs in result.plots if not slice_key), None)
     error = number(overall.get(CALIBRATION_ERROR, {}))
     *bins, loss, temperature = _array(overall[UNCALIBRATED]) if UNCALIBRATED in overall else (math.nan, math.nan)
     return Evaluation(
@@ -163,7 +157,7 @@ def load(path: str, model: str = CANDIDATE) -> Evaluation | None:
         top_3_accuracy=number(overall.get(TOP, {})),
         recalls={name: part.accuracy for name, part in by_class.items()},
         counts={name: part.count for name, part in by_class.items()},
-        matrix=_matrix(plots[""][""]) if plots else [],
+        matrix=_square(_array(overall.get(MATRIX, {}))),
         auc=_array(overall.get(AUC, {})).tolist(),
         calibration=_bins(_array(overall.get(CALIBRATION, {}))),
         calibration_error=None if math.isnan(error) else error,
@@ -211,11 +205,6 @@ def _bins(flat: Sequence[float] | np.ndarray) -> list[list[float]]:
     return np.reshape(flat, (-1, 3)).tolist()
 
 
-def _matrix(plots: Mapping) -> list[list[int]]:
-    entries = plots["multiClassConfusionMatrixAtThresholds"]["matrices"][0]["entries"]
-    cells = {
-        (int(e.get("actualClassId", 0)), int(e.get("predictedClassId", 0))): round(float(e["numWeightedExamples"]))
-        for e in entries
-    }
-    size = 1 + max(max(pair) for pair in cells)
-    return [[cells.get((true, predicted), 0) for predicted in range(size)] for true in range(size)]
+def _square(flat: np.ndarray) -> list[list[int]]:
+    size = math.isqrt(len(flat))
+    return np.rint(flat.reshape(size, size)).astype(int).tolist()

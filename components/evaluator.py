@@ -30,7 +30,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import io_utils, json_utils, path_utils, proto_utils
 
-from components import derived_features, records, robustness, tfma_metrics
+from components import by_slice, derived_features, records, robustness, tfma_metrics
 from core.errors import UserError
 from core.events import emit
 from review import predictions
@@ -146,10 +146,8 @@ def _measure_uncalibrated(config: config_pb2.EvalConfig, model: str) -> None:
     with fileio.open(path, "r") as file:
         temperature = json.loads(file.read())["temperature"]
     if temperature != 1:
-        metric, options = tfma_metrics.Uncalibrated, {"name": UNCALIBRATED, "temperature": temperature}
-        config.metrics_specs[1].metrics.add(
-            class_name=metric.__name__, module=metric.__module__, config=json.dumps(options)[1:-1]
-        )
+        metric = tfma_metrics.configured(tfma_metrics.Uncalibrated, UNCALIBRATED, temperature=temperature)
+        config.metrics_specs[1].metrics.append(metric)
 
 
 class EvaluatorSpec(component_spec.ComponentSpec):
@@ -302,27 +300,10 @@ def _extractors(models: Any, config: config_pb2.EvalConfig) -> list:
 
 
 def _evaluators(models: Any, config: config_pb2.EvalConfig) -> list:
-    """TFMA's own, once for the slices and once for all examples, and the one that keeps the predictions."""
+    """TFMA's own by slices, once for the slices and once for all examples, and the one that keeps the predictions."""
     sliced, overall = (config_pb2.EvalConfig.FromString(config.SerializeToString()) for _ in range(2))
     del sliced.metrics_specs[1:], overall.metrics_specs[:1]
-    whole = tfma.evaluators.MetricsPlotsAndValidationsEvaluator(overall, models)
-    return [
-        *tfma.default_evaluators(eval_shared_model=models, eval_config=sliced),
-        whole._replace(stage_name="EvaluateOverall", ptransform=_Overall(whole.ptransform)),
-        _table_evaluator(),
-    ]
-
-
-class _Overall(beam.PTransform):
-    """An evaluator's metrics and plots over all examples; TFMA itself measures everything in every slice."""
-
-    def __init__(self, stock: beam.PTransform) -> None:
-        super().__init__()
-        self._stock = stock
-
-    def expand(self, extracts: beam.PCollection) -> dict[str, beam.PCollection]:
-        found = extracts | beam.Map(lambda extract: {**extract, tfma.SLICE_KEY_TYPES_KEY: [()]}) | self._stock
-        return {key: found[key] for key in (tfma.METRICS_KEY, tfma.PLOTS_KEY)}
+    return [by_slice.evaluator(sliced, models), by_slice.overall_evaluator(overall, models), _table_evaluator()]
 
 
 def _derive(extracts: tfma.Extracts) -> tfma.Extracts:

@@ -20,7 +20,7 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 from tfx_bsl.tfxio import tf_example_record
 
-from components import corruptions, tfma_metrics
+from components import by_slice, corruptions, tfma_metrics
 from core.settings import Settings
 from trainer import features, images
 
@@ -75,7 +75,7 @@ class Plan:
 
 def eval_config(plan: Plan) -> config_pb2.EvalConfig:
     """What TFMA measures, and the gate."""
-    accuracy = config_pb2.MetricConfig(class_name="SparseCategoricalAccuracy", config=f'"name": "{ACCURACY}"')
+    accuracy = tfma_metrics.configured(tfma_metrics.Accuracy, ACCURACY)
     if plan.floor is not None:
         threshold = config_pb2.MetricThreshold()
         threshold.value_threshold.lower_bound.value = plan.floor
@@ -85,7 +85,7 @@ def eval_config(plan: Plan) -> config_pb2.EvalConfig:
         model_specs=[config_pb2.ModelSpec(signature_name=features.EVALUATION_SIGNATURE, label_key=features.LABEL)],
         slicing_specs=[config_pb2.SlicingSpec(feature_keys=names) for names in SLICES],
         metrics_specs=[
-            config_pb2.MetricsSpec(metrics=[accuracy, config_pb2.MetricConfig(class_name="ExampleCount")])
+            config_pb2.MetricsSpec(metrics=[accuracy, tfma_metrics.configured(tfma_metrics.Count, COUNT)])
         ],
     )
 
@@ -140,13 +140,15 @@ def Evaluate(examples: beam.PCollection, plan: Plan, total: int, model: str, out
     source = tf_example_record.TFExampleBeamRecord(
         "inmem", telemetry_descriptors=["Robustness"], raw_record_column_name=tfma.constants.ARROW_INPUT_COLUMN
     )
+    shared = tfma.default_eval_shared_model(eval_saved_model_path=model, eval_config=config)
     return (
         examples
         | "Harm" >> beam.FlatMap(lambda example: harmed(plan, share, example))
         | "Batch" >> source.BeamSource()
         | tfma.ExtractEvaluateAndWriteResults(
-            eval_shared_model=tfma.default_eval_shared_model(eval_saved_model_path=model, eval_config=config),
+            eval_shared_model=shared,
             eval_config=config,
+            evaluators=[by_slice.evaluator(config, shared)],
             output_path=output,
         )
     )

@@ -35,6 +35,7 @@ PREPROCESSING_CODE = (
 )
 TRAINING_CODE = ("core/images.py", "trainer")
 EVALUATION_CODE = (
+    "components/by_slice.py",
     "components/corruptions.py",
     "components/evaluator.py",
     "components/derived_features.py",

@@ -54,6 +54,7 @@ def evaluate(summary: Mapping, settings: Settings) -> dict | None:
         "top_3_accuracy": candidate["top_3_accuracy"],
         "macro_f1": sum(row["f1"] or 0 for row in rows) / len(rows),
         "calibration_error": calibration_error(bins) if error is None else error,
+        "calibration_error_by_chance": calibration_error_by_chance(bins) if bins else None,
         "baseline_accuracy": baseline["accuracy"] if baseline else None,
         "baseline_loss": baseline["loss"] if baseline else None,
         "classes": rows,
@@ -133,6 +134,22 @@ def calibration_error(bins: Sequence[Mapping]) -> float:
     """The mean distance of confidence from accuracy over the bins from `calibration`."""
     off = sum(b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["count"])
     return off / max(1, sum(b["count"] for b in bins))
+
+
+def calibration_error_by_chance(bins: Sequence[Mapping]) -> float:
+    """The mean `calibration_error` of a perfectly calibrated model with as many examples in the bins.
+
+    It is above 0: even then the share of right answers in a bin scatters around their confidence. The mean absolute
+    deviation of n answers that are right with probability p is 2 m C(n, m) p^m (1-p)^(n-m+1), where m = floor(np) + 1
+    (De Moivre 1730; see Diaconis and Zabell 1991). All answers of a bin are taken to have its mean confidence.
+    """
+    deviation = 0.0
+    for n, p in ((b["count"], b["confidence"]) for b in bins if b["count"]):
+        if 0 < p < 1:
+            m = math.floor(n * p) + 1
+            choose = math.lgamma(n + 1) - math.lgamma(m + 1) - math.lgamma(n - m + 1)
+            deviation += 2 * m * math.exp(choose + m * math.log(p) + (n - m + 1) * math.log1p(-p))
+    return deviation / max(1, sum(b["count"] for b in bins))
 
 
 def uncalibrated(found: Mapping | None) -> dict | None:

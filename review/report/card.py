@@ -226,6 +226,11 @@ def _analyses(report: schema.Report) -> list[Block]:
     return blocks
 
 
+def _by_chance(part: schema.Evaluation) -> str:
+    found = part.calibration_error_by_chance
+    return "" if found is None else f"{web.percent(found, 2)} if perfect, by chance"
+
+
 def _overall(part: schema.Evaluation) -> Table:
     rows = [
         ("accuracy", web.percent(part.accuracy, 2), _interval(part.accuracy_interval)),
@@ -233,7 +238,7 @@ def _overall(part: schema.Evaluation) -> Table:
         ("top-3 accuracy", web.percent(part.top_3_accuracy, 2), ""),
         ("macro F1", web.percent(part.macro_f1, 2), ""),
         ("cross-entropy, nats", f"{part.loss:.3f}", ""),
-        ("expected calibration error", web.percent(part.calibration_error, 2), ""),
+        ("expected calibration error", web.percent(part.calibration_error, 2), _by_chance(part)),
     ]
     note = ""
     if part.baseline_accuracy is not None:

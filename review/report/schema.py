@@ -208,6 +208,9 @@ class Evaluation(Part):
     top_3_accuracy: float
     macro_f1: float | None = Field(None, description="mean of the classes' F1; a class never predicted counts as 0")
     calibration_error: float | None = Field(None, description="expected calibration error over `calibration`")
+    calibration_error_by_chance: float | None = Field(
+        None, description="the mean of it for a perfectly calibrated model with as many examples in the bins"
+    )
     baseline_accuracy: float | None = Field(description="of the latest blessed model before this one")
     baseline_loss: float | None = None
     classes: list[ClassRow] = Field(description="worst recall first")

@@ -11,9 +11,10 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from image_data import encoded, picture
 from scipy import ndimage
+from tensorflow_model_analysis.proto import config_pb2
 from tfx_bsl.tfxio import tf_example_record
 
-from components import derived_features, evaluation, evaluator, ingest
+from components import by_slice, derived_features, evaluation, evaluator, ingest, tfma_metrics
 from core import settings
 from review import predictions, results
 from trainer import export, features, images
@@ -22,7 +23,7 @@ from trainer.summary import DataSummary
 NAMES = ("ant", "bee", "<cat>", "dog | cow", "eel")
 COUNT = 203
 GATES = settings.Gates(min_accuracy=0, min_class_recall=0)
-OURS = ("auc", "calibration", "calibration_error", "uncalibrated")
+OURS = ("confusion_matrix", "auc", "calibration", "calibration_error", "uncalibrated")
 TEMPERATURE = 1.7  # of the candidate
 SLICES = settings.Evaluation(slices=["brightness", "class_name,contrast", "size"], smallest_slice=12)
 
@@ -160,6 +161,66 @@ def test_calibration_is_that_of_the_most_probable_class(part, examples, probabil
             assert found["accuracy"] == pytest.approx(right[inside].mean(), abs=1e-6)
             error += inside.sum() * abs(right[inside].mean() - confidence[inside].mean())
     assert part["calibration_error"] == pytest.approx(error / COUNT, abs=1e-5)
+
+
+STOCK = {  # metric -> TFMA's own class, its options
+    "accuracy": ("SparseCategoricalAccuracy", '"name": "accuracy"'),
+    "loss": ("SparseCategoricalCrossentropy", '"name": "loss"'),
+    "example_count": ("ExampleCount", ""),
+    "top_3_accuracy": ("SparseTopKCategoricalAccuracy", '"name": "top_3_accuracy", "k": 3'),
+}
+
+
+def test_every_number_of_every_slice_is_that_of_tfmas_own_metrics(evaluated, models, examples, tmp_path):
+    config = evaluation.eval_config(GATES, SLICES)
+    del config.slicing_specs[2:]  # of derived features, which TFMA does not know
+    del config.metrics_specs[:]
+    config.metrics_specs.add().metrics.extend(
+        config_pb2.MetricConfig(class_name=name, config=options) for name, options in STOCK.values()
+    )
+    shared = [
+        tfma.default_eval_shared_model(eval_saved_model_path=path, model_name=spec.name, eval_config=config)
+        for spec, path in zip(config.model_specs, models, strict=True)
+    ]
+    with beam.Pipeline(argv=["--direct_running_mode=in_memory"]) as pipeline:
+        records = tf_example_record.TFExampleRecord(
+            [examples[0]], raw_record_column_name=tfma.constants.ARROW_INPUT_COLUMN
+        )
+        _ = (
+            pipeline
+            | records.BeamSource()
+            | tfma.ExtractEvaluateAndWriteResults(
+                eval_shared_model=shared, eval_config=config, output_path=str(tmp_path)
+            )
+        )
+    for name in ("candidate", "baseline"):
+        ours, stock = (
+            {key: found[""][""] for key, found in tfma.load_eval_result(path, model_name=name).slicing_metrics}
+            for path in (evaluated, str(tmp_path))
+        )
+        assert len(stock) == 1 + len(NAMES)
+        for key, found in stock.items():
+            for metric in STOCK if name == "candidate" and not key else list(STOCK)[:3]:
+                assert tfma_metrics.number(ours[key][metric]) == pytest.approx(
+                    tfma_metrics.number(found[metric]), rel=1e-5
+                ), (
+                    name,
+                    key,
+                    metric,
+                )
+            for metric in ("accuracy_diff", "loss_diff") if name == "candidate" else ():
+                assert tfma_metrics.number(ours[key][metric]) == pytest.approx(
+                    tfma_metrics.number(found[metric]), abs=1e-5
+                ), (key, metric)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_it_does_not_matter_how_many_examples_are_put_together(monkeypatch, part, models, examples, tmp_path, size):
+    monkeypatch.setattr(by_slice, "SIZE", size)
+    _, found = judged_by(examples, models[0], tmp_path / "evaluation")
+    values = {gate["what"]: gate["value"] for gate in found}
+    assert len(values) == 1 + len(NAMES)
+    assert values == pytest.approx({gate["what"]: gate["value"] for gate in part["gates"] if gate["what"] in values})
 
 
 def test_what_the_temperature_did_is_measured(part, models, examples):

@@ -182,9 +182,12 @@ def test_the_calibration_is_shown_with_and_without_the_temperature(ten, visit):
     text = tab.locator("#calibration").inner_text()
     assert f"a temperature of {web.number(before.temperature, 2)}" in text
     assert web.percent(before.calibration_error) in text
-    bare = ten.report.evaluation.model_copy(update={"uncalibrated": None})
+    by_chance = web.percent(ten.report.evaluation.calibration_error_by_chance)
+    assert f"a perfectly calibrated model would show {by_chance}" in text
+    bare = ten.report.evaluation.model_copy(update={"uncalibrated": None, "calibration_error_by_chance": None})
     text = page.render(ten.report.model_copy(update={"evaluation": bare}), {})
     assert "a temperature of" not in text
+    assert "perfectly calibrated" not in text
 
 
 def test_parts_without_data_are_left_out():

@@ -79,3 +79,15 @@ def test_a_class_that_is_never_predicted_has_no_precision():
     candidate = {"matrix": [[0, 3], [0, 5]], "recalls": {"a": 0.0, "b": 1.0}, "counts": {"a": 3, "b": 5}, "auc": []}
     worst = results.classes(candidate, None, ["a", "b"], [])[0]
     assert (worst["class_name"], worst["precision"], worst["f1"]) == ("a", None, 0)
+
+
+def test_a_perfectly_calibrated_model_shows_an_error_by_chance_too():
+    counts, confidences = np.array([3, 40, 0, 250, 2, 1500]), np.array([0.1, 0.31, 0, 0.55, 1.0, 0.9987])
+    bins = [
+        {"count": int(n), "confidence": float(p) if n else None, "accuracy": None}
+        for n, p in zip(counts, confidences, strict=True)
+    ]
+    drawn = np.random.default_rng(1).binomial(counts, confidences, (20_000, 6))
+    expected = np.abs(drawn - counts * confidences).sum(1).mean() / counts.sum()
+    assert results.calibration_error_by_chance(bins) == pytest.approx(expected, rel=0.02)
+    assert results.calibration_error_by_chance([]) == 0

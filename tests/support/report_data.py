@@ -105,6 +105,7 @@ def make_report(
         top_3_accuracy=float((order == true[:, None]).any(1).mean()),
         macro_f1=float(np.mean([row["f1"] or 0.0 for row in rows])),
         calibration_error=sum(b.count * abs(b.confidence - b.accuracy) for b in bins if b.count) / total,
+        calibration_error_by_chance=results.calibration_error_by_chance([vars(b) for b in bins]),
         baseline_accuracy=before_accuracy,
         baseline_loss=1.1 if before else None,
         classes=rows,
