@@ -157,5 +157,5 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
 # The other settings of the data concern later nodes and must not invalidate the cache.
 INGEST_SETTINGS = {
     "source", "data_dir", "train_split", "test_split", "validation_share", "background", "max_bad_share",
-    "newest_spans", "features", "corrections", "near_duplicates",
+    "newest_spans", "features", "corrections", "near_duplicates", "test_share",
 }  # fmt: skip

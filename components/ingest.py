@@ -1,9 +1,10 @@
 """The Beam transforms that turn a source's shards into tf.Examples in three splits.
 
-A picture of the training split goes to validation by its digest: always the same ones, whatever else there is, and a
-picture that is there twice goes one way. Three things only the whole can tell, and they are settled at the end: that
-each class keeps a training picture, which pictures occur more than once, and which nearly do. Corrected labels, see
-`components.corrected`, move nothing: what is settled goes by the classes that the source gives.
+A picture of the training split goes to validation by its digest, unless the source has a validation split: always the
+same ones, whatever else there is, and a picture that is there twice goes one way. Three things only the whole can
+tell, and they are settled at the end: that each class keeps a training picture, which pictures occur more than once,
+and which nearly do. Corrected labels, see `components.corrected`, move nothing: what is settled goes by the classes
+that the source gives.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ class _Read(beam.DoFn):
         listed: corrected.Listed,
     ) -> None:
         self._source = source
+        self._own = source.own_validation
         self._validation_share = validation_share
         self._near = near
         self._background = images.colour(background)
@@ -163,7 +165,7 @@ class _Read(beam.DoFn):
                     yield _note("bad", record.id, str(problem), 1)
                     continue
                 self._progress()
-                for decided in [placed] if shard.split == "test" else _hold(held, placed):
+                for decided in [placed] if shard.split == "test" or self._own else _hold(held, placed):
                     yield from outputs.example(decided)
         except UserError as problem:
             # Beam would wrap the exception into a page of its own; the executor raises it again.
@@ -179,7 +181,7 @@ class _Read(beam.DoFn):
             raise images.BadImage(f"label {record.label} is none of the {len(self._source.class_names)} classes")
         encoded, pixels = look(record.image, self._background)
         digest = images.digest(pixels)
-        if split == "train" and images.share_of(digest) < self._validation_share:
+        if split == "train" and not self._own and images.share_of(digest) < self._validation_share:
             split = "validation"
         name = self._source.class_names[record.label]
         becomes = matched.becomes(record.id, digest, name)

@@ -32,6 +32,7 @@ class Report:
         read: when reading began, in UTC by ISO 8601.
         due: when an orchestrator's schedule wanted the run, likewise; "" where there was none or it does not tell.
         corrections: what became of corrected labels, see `components.corrected.summarise`; {}: there are none.
+        own_test: whether the test split is that of the data; else it was held out by the ids of the examples.
     """
 
     source: str
@@ -47,6 +48,7 @@ class Report:
     read: str = ""
     due: str = ""
     corrections: dict[str, Any] = dataclasses.field(default_factory=dict)
+    own_test: bool = True
 
     @property
     def total(self) -> int:
@@ -198,5 +200,6 @@ def summarise(source_name: str, source: Source, notes: list[str]) -> tuple[Repor
         ignored=source.ignored(),
         fatal=tuple(fatal),
         duplicates=count_duplicates(repeated),
+        own_test=source.own_test,
     )
     return report, repeated

@@ -25,7 +25,13 @@ from storage import schemes
 
 PRESETS = pathlib.Path(__file__).resolve().parent / "presets"
 DEFAULT_PRESET = "shapes10"
-PATH_ENDINGS = ("/", ".gz", ".tgz", ".tar", ".xz", ".bz2", ".zip")
+MANIFESTS = (".csv", ".tsv", ".parquet")
+PATH_ENDINGS = ("/", ".gz", ".tgz", ".tar", ".xz", ".bz2", ".zip", *MANIFESTS)
+# Features that every example has, or its prediction.
+GIVEN = {
+    "image", "label", "class_name", "id", "brightness", "contrast", "size", "sharpness", "hue", "width", "height",
+    "digest", "predicted", "probability", "true_probability", "top", "top_probabilities", "probabilities",
+}  # fmt: skip
 
 Share = typing.Annotated[float, Field(ge=0, le=1)]
 Size = typing.Annotated[int, Field(ge=8, le=1024)]
@@ -53,7 +59,8 @@ class Data(Group):
     source: str = Field(
         "shapes10",
         min_length=1,
-        description=f"a TensorFlow Datasets name, or an archive or a folder, also {schemes.WORDS}",
+        description="a TensorFlow Datasets name, or a folder, an archive or a manifest (CSV, Parquet), also "
+        f"{schemes.WORDS}",
     )
     data_dir: str | None = Field(None, description="where TensorFlow Datasets keeps prepared data")
     name: str | None = Field(
@@ -61,13 +68,19 @@ class Data(Group):
     )
     train_split: str = Field("train", min_length=1, description="TensorFlow Datasets split to train on")
     test_split: str = Field("test", min_length=1, description="TensorFlow Datasets split to evaluate on")
-    validation_share: float = Field(0.1, gt=0, lt=1, description="held out of train, by a hash of the pixels")
+    validation_share: float = Field(
+        0.1, gt=0, lt=1, description="held out of train, by a hash of the pixels, unless the data have that split"
+    )
+    test_share: float = Field(
+        0.2, gt=0, lt=1, description="of each class of data without splits, held out by a hash of the examples' ids"
+    )
     background: str = Field("white", description="colour behind transparent pixels: a CSS name or #rrggbb")
     max_bad_share: Share = Field(0.01, description="share of unreadable examples that is dropped with a warning")
     newest_spans: int = Field(0, ge=0, description="of a folder with span-N folders, take the newest N; 0: all")
     features: tuple[typing.Annotated[str, Field(pattern=r"^\w+$")], ...] = Field(
         (),
-        description="further features to keep, for slices: of TensorFlow Datasets any single value, of spans: span",
+        description="further features to keep, for slices: of TensorFlow Datasets any single value, of manifests any "
+        "column, of spans: span",
     )
     version: str = Field("auto", description="identifies the data for the cache; auto: look at the files")
     max_label_skew: Share = Field(0.1, description="largest change of a class's share between train and test")
@@ -99,11 +112,8 @@ class Data(Group):
     @pydantic.field_validator("features", mode="after")
     @classmethod
     def _are_further(cls, features: tuple[str, ...]) -> tuple[str, ...]:
-        taken = {"image", "label", "class_name", "id", "brightness", "contrast", "size", "sharpness", "hue"}
-        taken |= {"width", "height", "digest", "predicted", "probability", "true_probability", "top"}
-        taken |= {"top_probabilities", "probabilities"}
         for name in features:
-            if name in taken or features.count(name) > 1:
+            if name in GIVEN or features.count(name) > 1:
                 raise ValueError(f"{name} is there already")
         return features
 
@@ -511,6 +521,11 @@ class Settings(Group):
             return "cifar10"  # the same data as the builder's, so models compete with each other
         slug = re.sub(r"[^a-z0-9_-]+", "-", pathlib.Path(source).resolve().name.lower()).strip("-_")
         return slug or "data"
+
+
+def may_be_feature(name: str) -> bool:
+    """Whether `data.features` can name it."""
+    return bool(re.fullmatch(r"\w+", name)) and name not in GIVEN
 
 
 def builder_name(source: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pathlib
 
+from components.sources import manifests
 from components.sources.base import BadRecord, Record, Shard, Source
 from core import settings
 from core.errors import UserError
@@ -34,7 +35,9 @@ def open_source(data: settings.Data, scratch: pathlib.Path) -> Source:
 
         path = remote.fetch(data.source, data.newest_spans, scratch)
         try:
-            return _open_path(path, data, scratch)
+            if manifests.is_manifest(path):
+                remote.fetch_named(data.source, manifests.named(path), path.parent)
+            return _open_path(path, data, scratch, confined=True)
         except UserError as problem:  # in the user's words
             raise UserError(str(problem).replace(str(path), data.source)) from None
     path = pathlib.Path(data.source).expanduser().resolve()
@@ -43,7 +46,11 @@ def open_source(data: settings.Data, scratch: pathlib.Path) -> Source:
     return _open_path(path, data, scratch)
 
 
-def _open_path(path: pathlib.Path, data: settings.Data, scratch: pathlib.Path) -> Source:
+def _open_path(path: pathlib.Path, data: settings.Data, scratch: pathlib.Path, confined: bool = False) -> Source:
     from components.sources.packed import PackedSource, open_folder
 
-    return PackedSource.open(path, data, scratch) if path.is_file() else open_folder(path, str(path), data)
+    if path.is_dir():
+        return open_folder(path, str(path), data)
+    if manifests.is_manifest(path):
+        return manifests.ManifestSource.open(path, data, confined)
+    return PackedSource.open(path, data, scratch)

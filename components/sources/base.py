@@ -14,7 +14,7 @@ class Shard:
     """A piece of a source that one worker reads from start to end.
 
     Attributes:
-        split: "train" or "test".
+        split: "train", "test", or, of a source that has its own, "validation".
         name: what it is, for messages: a file or a folder.
         start, stop: which of its records; stop 0 means all.
         class_name: of all its records, where the source groups them by class.
@@ -58,9 +58,19 @@ class Source(abc.ABC):
 
     class_names: tuple[str, ...]
 
+    @property
+    def own_validation(self) -> bool:
+        """Whether the data have a validation split, so that none is held out of train."""
+        return False
+
+    @property
+    def own_test(self) -> bool:
+        """Whether the data have a test split, so that none is held out by the ids of the examples."""
+        return True
+
     @abc.abstractmethod
     def shards(self) -> list[Shard]:
-        """All shards of both splits."""
+        """All shards of all splits."""
 
     @abc.abstractmethod
     def read(self, shard: Shard) -> Iterator[Record | BadRecord]:

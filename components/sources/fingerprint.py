@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pathlib
 
+from components.sources import manifests
 from core import corrections, settings
 from core.walk import walk
 
@@ -38,17 +39,31 @@ def _files(path: pathlib.Path) -> str:
     if path.is_file():
         status = path.stat()
         digest.update(_line(path.name, status.st_size, status.st_mtime_ns))
+        for picture in manifests.listed(path) if manifests.is_manifest(path) else ():
+            digest.update(_line(picture, *_state(picture)))
     elif path.is_dir():
         for entry in walk(path):
             digest.update(_line(entry.path, entry.size, entry.modified, entry.problem))
     return digest.hexdigest()[:16]
 
 
+def _state(picture: pathlib.Path) -> tuple[int, int]:
+    """Size and time of what a manifest names, whatever it is."""
+    try:
+        status = picture.stat()
+    except (OSError, ValueError):
+        return -1, 0
+    return status.st_size, status.st_mtime_ns
+
+
 def _objects(wanted: settings.Data) -> str:
     from components.sources import remote  # loads obstore
 
     digest = hashlib.sha256()
-    for one in remote.find(wanted.source, wanted.newest_spans):
+    found = remote.find(wanted.source, wanted.newest_spans)
+    if manifests.is_manifest(pathlib.PurePath(wanted.source)):
+        found += remote.beside(wanted.source)
+    for one in found:
         digest.update(_line(one.name, one.size, one.etag))
     return digest.hexdigest()[:16]
 

@@ -1,23 +1,27 @@
-"""Data in an archive: class folders or CIFAR-10 batches, unpacked into a scratch folder and read there."""
+"""Data in an archive: class folders, a manifest or CIFAR-10 batches, unpacked into scratch and read there."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping
 
-from components.sources import archives, containers, foreign
+from components.sources import archives, containers, folders, foreign, manifests
 from components.sources.base import BadRecord, Record, Shard, Source
-from components.sources.folders import SPAN, SPLITS, FolderSource
 from core import settings
 from core.errors import UserError
+from core.events import emit
 from core.text import plain
 from core.walk import walk
 
 DEEPEST = 3  # archives within archives
 SHOWN = 5  # of what an archive holds instead of data
-EXPECTED = "expected are train/<class>/ and test/<class>/ with pictures, or the batches of CIFAR-10"
+EXPECTED = (
+    "expected are <class>/, or train/<class>/ and test/<class>/, with pictures, a manifest of them (CSV or Parquet "
+    "with the columns path and label), or the batches of CIFAR-10"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +49,8 @@ class PackedSource(Source):
         for level in range(DEEPEST):
             folder = scratch / f"unpacked-{level}"
             passed_over.update(containers.unpack(path, name, folder))
-            root = _root(folder, name)
+            with _called(folder, name):
+                root = _root(folder, name)
             nested = None if root else _only_archive(folder)
             if not nested:
                 break
@@ -55,11 +60,17 @@ class PackedSource(Source):
             raise UserError(f"{name} holds no data that can be read: {EXPECTED}; it has {_contents(folder)}.")
         if outside := _count(folder) - _count(root):
             passed_over[f"outside of the folder {plain(root.relative_to(folder))}"] += outside
-        try:
+        with _called(folder, name):
             inner = open_folder(root, name, data)
-        except UserError as problem:  # in the user's words
-            raise UserError(str(problem).replace(str(folder), name)) from None
         return cls(inner=inner, class_names=inner.class_names, passed_over=dict(+passed_over))
+
+    @property
+    def own_validation(self) -> bool:
+        return self.inner.own_validation
+
+    @property
+    def own_test(self) -> bool:
+        return self.inner.own_test
 
     def shards(self) -> list[Shard]:
         return self.inner.shards()
@@ -71,17 +82,29 @@ class PackedSource(Source):
         return dict(collections.Counter(self.inner.ignored()) + collections.Counter(self.passed_over))
 
 
+@contextlib.contextmanager
+def _called(folder: pathlib.Path, name: str) -> Iterator[None]:
+    """Has what is raised call a folder as the user does."""
+    try:
+        yield
+    except UserError as problem:
+        raise UserError(str(problem).replace(str(folder), name)) from None
+
+
 def open_folder(root: pathlib.Path, name: str, data: settings.Data) -> Source:
-    """The source in a folder, which messages call `name`: batches, or class folders. Raises UserError."""
-    if not archives.ArchiveSource.recognises(root):
-        return FolderSource.open(root, data.newest_spans, data.features)
-    if data.features:
-        raise UserError(f"data.features names {data.features[0]}, but {name} has no further ones.")
-    return archives.ArchiveSource.open(root)
+    """The source in a folder, which messages call `name`: batches, a manifest, or class folders. Raises UserError."""
+    if archives.ArchiveSource.recognises(root):
+        if data.features:
+            raise UserError(f"data.features names {data.features[0]}, but {name} has no further ones.")
+        return archives.ArchiveSource.open(root)
+    if not folders.has_splits(root) and (manifest := manifests.find(root)):
+        emit("note", text=f"{plain(manifest.name)} in {plain(name)} says which pictures there are")
+        return manifests.ManifestSource.open(manifest, data, confined=True, whole=True)
+    return folders.FolderSource.open(root, data)
 
 
 def _root(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    """The folder that holds splits, spans or batches: the given one, or one below it that has only one beside it.
+    """The folder that holds data: the given one, or one below it that has only one beside it.
 
     Raises:
         UserError: several could be meant.
@@ -89,20 +112,26 @@ def _root(folder: pathlib.Path, name: str) -> pathlib.Path | None:
     while True:
         if found := archives.find(folder):
             return found[0]
-        if _has_splits(folder):
+        if folders.has_splits(folder) or manifests.find(folder):
             return folder
         inner = sorted(child for child in folder.iterdir() if child.is_dir())
-        roots = [child for child in inner if _has_splits(child)]
+        roots = [child for child in inner if folders.has_splits(child) or manifests.find(child)]
         if len(roots) > 1:
             names = ", ".join(plain(root.name) for root in roots[:SHOWN])
             raise UserError(f"{name} holds several sets of data ({names}): unpack it and give the folder of one.")
-        if roots or len(inner) != 1:
-            return roots[0] if roots else None
+        if roots:
+            return roots[0]
+        if len(inner) > 1:  # classes, or one folder of them and others beside it
+            inner = [child for child in inner if _has_pictures(child)]
+            if len(inner) > 1:
+                return folder
+        if len(inner) != 1:
+            return None
         folder = inner[0]
 
 
-def _has_splits(folder: pathlib.Path) -> bool:
-    return any(child.is_dir() and (child.name in SPLITS or SPAN.match(child.name)) for child in folder.iterdir())
+def _has_pictures(folder: pathlib.Path) -> bool:
+    return any(file.suffix.lower() in folders.suffixes() for file in _files(folder))
 
 
 def _files(folder: pathlib.Path) -> Iterator[pathlib.Path]:

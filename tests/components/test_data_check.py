@@ -163,3 +163,17 @@ def test_a_stored_schema_has_no_version_until_it_is_edited(tmp_path):
     assert stored_schema.version(path) == ""
     path.write_text(path.read_text() + "\n")
     assert stored_schema.version(path) != ""
+
+
+def test_a_test_split_that_the_ingest_held_out_may_have_other_shares(tmp_path):
+    """Whatever their hash does to a few pictures: what is at fault is chance, and nobody can mend it."""
+    root = write_folder(tmp_path / "made", train=12, test=1) / "train"
+    for number in range(2, 12):
+        (root / "dog" / f"{number:03d}.{('png', 'jpeg')[number % 2]}").unlink()
+    check(root, tmp_path / "work", "data.max_label_skew=0", "data.test_share=0.5")
+    for split in ("train", "test"):
+        shutil.copytree(root / "cat", tmp_path / "own" / split / "cat")
+    shutil.copytree(root / "dog", tmp_path / "own" / "train" / "dog")
+    shutil.copytree(root / "cat", tmp_path / "own" / "test" / "dog")
+    with pytest.raises(UserError, match=r"distribution of labels changed more than data\.max_label_skew"):
+        check(tmp_path / "own", tmp_path / "other", "data.max_label_skew=0")

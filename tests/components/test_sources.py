@@ -144,7 +144,7 @@ def test_everything_below_a_folder_is_used_bad_or_ignored(image_folder, tmp_path
     picture_file = image_folder / "train" / "cat" / "000.png"
     for name in (
         "train/cat/more/deep/1.png", "train/cat/more/.2.png", "train/.cache/3.png", "train/loose.png", "top.png",
-        "val/cat/4.png", "train/cat/5.heic", "train/dog/6.WEBP", "__MACOSX/train/cat/7.png",
+        "extra/cat/4.png", "train/cat/5.heic", "train/dog/6.WEBP", "__MACOSX/train/cat/7.png",
     ):  # fmt: skip
         (image_folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture_file, image_folder / name)
