@@ -137,7 +137,9 @@ def measure(
         later["input, first epoch"] = median(turn[0] for turn in speeds["input"])
 
         ways = {
-            "ours": lambda inputs: preprocessing.preprocessing_fn(inputs, {"preprocessing": {"image_size": side}}),
+            "ours": lambda inputs: preprocessing.preprocessing_fn(
+                inputs, {"preprocessing": {"image_size": side, "fit": "stretch"}, "background": "white"}
+            ),
             "classic": classic_preprocessing,
         }
         per_image = {}

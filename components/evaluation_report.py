@@ -24,11 +24,13 @@ import trainer.model  # noqa: F401  its layers, which a Keras file may name
 from components import data_check, derived_features, evaluation, records, robustness, saliency_maps, serving_check
 from components.records import REPORT as INGEST
 from core.events import emit
+from core.images import colour
 from core.settings import Settings
 from review import duplicates, near_duplicates, predictions, results, weak_slices
 from review.report import build, card, page, schema
 from review.report import suspects as suspected_part
 from trainer import export, features
+from trainer.images import Fit
 
 
 class Report(types.Artifact):
@@ -176,7 +178,8 @@ def gather(
     maps = None
     if settings.evaluation.saliency_maps:
         encoded = [images[build.key(table.iloc[row])] for row, _ in chosen]
-        pictures, drawn, maps = saliency_maps.add(network, pictures, encoded, part.class_names)
+        fit = Fit(settings.preprocessing.fit, colour(settings.data.background))
+        pictures, drawn, maps = saliency_maps.add(network, pictures, encoded, part.class_names, fit)
         files |= drawn
     shown, more = build.duplicate_pictures(twins, images)
     files |= more

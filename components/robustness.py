@@ -21,6 +21,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from tfx_bsl.tfxio import tf_example_record
 
 from components import by_slice, corruptions, tfma_metrics
+from core.images import colour
 from core.settings import Settings
 from trainer import features, images
 
@@ -39,6 +40,7 @@ class Plan:
         kinds: of `corruptions.KINDS`.
         examples: how many, about; 0: all.
         image_size: side in pixels to which they are resized before.
+        fit, background: how they become squares, and the colour of margins, see `settings`.
         floor: of the mean accuracy over all kinds and strengths; None: the model may be as bad as it likes.
     """
 
@@ -46,6 +48,8 @@ class Plan:
     examples: int
     image_size: int
     floor: float | None = None
+    fit: str = images.STRETCH
+    background: str = "white"
 
     def written(self) -> str:
         """As JSON, for the properties of a node."""
@@ -70,7 +74,13 @@ class Plan:
             chosen.corrupted_examples,
             settings.preprocessing.image_size,
             settings.gates.min_corrupted_accuracy,
+            settings.preprocessing.fit,
+            settings.data.background,
         )
+
+    def decode(self, encoded: bytes) -> np.ndarray:
+        """The pixels of an image as the network sees it, uint8 [image_size, image_size, 3]."""
+        return images.decode(encoded, self.image_size, fit=images.Fit(self.fit, colour(self.background))).numpy()
 
 
 def eval_config(plan: Plan) -> config_pb2.EvalConfig:
@@ -105,7 +115,7 @@ def harmed(plan: Plan, share: float, serialized: bytes) -> Iterator[bytes]:
     id = given[features.ID].bytes_list.value[0]
     if zlib.crc32(b"corrupted " + id) >= share * 2**32:
         return
-    pixels = images.decode(given[features.IMAGE].bytes_list.value[0], plan.image_size).numpy()
+    pixels = plan.decode(given[features.IMAGE].bytes_list.value[0])
     variants = [(NONE, 0, pixels)]
     variants += [
         (kind, strength, corruptions.corrupt(pixels, kind, strength, id.decode()))
@@ -204,7 +214,7 @@ def load(path: str) -> dict | None:
 def picture(serialized: bytes, plan: Plan) -> bytes:
     """An example as it is and harmed, as a PNG: the kinds below each other, to the right by strength."""
     given = tf.train.Example.FromString(serialized).features.feature
-    pixels = images.decode(given[features.IMAGE].bytes_list.value[0], plan.image_size).numpy()
+    pixels = plan.decode(given[features.IMAGE].bytes_list.value[0])
     id = given[features.ID].bytes_list.value[0].decode()
     rows = [
         np.hstack([pixels, *(corruptions.corrupt(pixels, kind, strength, id) for strength in corruptions.STRENGTHS)])

@@ -22,6 +22,7 @@ def add(
     pictures: Sequence[schema.Picture],
     encoded: Sequence[bytes],
     class_names: Sequence[str],
+    fit: images.Fit = images.STRETCHED,
 ) -> tuple[list[schema.Picture], dict[str, bytes], schema.Maps | None]:
     """The pictures with the names of their maps, the files of these for images.zip, and how they were made.
 
@@ -33,6 +34,7 @@ def add(
         pictures: of the report.
         encoded: their images as the examples have them.
         class_names: by label.
+        fit: how they become the network's squares.
     """
     if network is None or not pictures:
         return list(pictures), {}, None
@@ -51,13 +53,13 @@ def add(
             for key, name in (("map", picture.predicted), ("true_map", picture.true))
             if name in labels and (key == "map" or picture.true != picture.predicted)
         ]
-        pixels = images.decode_batch(tf.constant(encoded[start : start + BATCH]), maps.size).numpy()
+        pixels = images.decode_batch(tf.constant(encoded[start : start + BATCH]), maps.size, fit=fit).numpy()
         of, classes = (np.array([entry[at] for entry in asked], np.int64) for at in (0, 2))
         names: list[dict[str, str]] = [{} for _ in part]
         for (place, key, _), heat in zip(asked, maps(pixels, classes, of), strict=True):
             picture = part[place]
             file = f"{pathlib.PurePath(picture.file).stem}-{key.replace('_', '-')}.png"
-            files[file] = overlay.png(heat, picture.width, picture.height)
+            files[file] = overlay.png(heat, picture.width, picture.height, fit.seen(picture.width, picture.height))
             names[place][key] = file
         made += [picture.model_copy(update=update) for picture, update in zip(part, names, strict=True)]
     return made, files, schema.Maps(method=saliency.METHOD, layer=maps.layer, cells=maps.cells)

@@ -122,6 +122,11 @@ class Preprocessing(Group):
     """What Transform does before training."""
 
     image_size: Size = Field(32, description="side in pixels of the stored uint8 images")
+    fit: Literal["stretch", "crop", "pad"] = Field(
+        "stretch",
+        description="what is no square, here and in the served model: stretch: all of it, squeezed; crop: the "
+        "middle; pad: all of it, with margins of data.background",
+    )
 
 
 class Model(Group):

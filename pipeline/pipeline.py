@@ -188,6 +188,7 @@ def create_pipeline(
         splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "validation"]),
         custom_config={
             "preprocessing": settings.preprocessing.model_dump(),
+            "background": settings.data.background,
             "code": fingerprint.code(*PREPROCESSING_CODE),
         },
         disable_statistics=True,
@@ -232,6 +233,7 @@ def create_pipeline(
             "model": settings.model.model_dump(),
             "training": settings.training.model_dump(),
             "background": settings.data.background,
+            "fit": settings.preprocessing.fit,
             "checkpoint_root": places.checkpoints,
             "code": fingerprint.code(*TRAINING_CODE),
         },

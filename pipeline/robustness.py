@@ -38,7 +38,13 @@ def judge(workdir: Workdir, found: Mapping, kinds: tuple[str, ...], examples: in
 
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger().setLevel(logging.ERROR)
-    plan = robustness.Plan(kinds, examples, chosen.preprocessing.image_size)
+    plan = robustness.Plan(
+        kinds,
+        examples,
+        chosen.preprocessing.image_size,
+        fit=chosen.preprocessing.fit,
+        background=chosen.data.background,
+    )
     files = [str(file) for file in sorted(split.iterdir())]
     compression = "GZIP" if files[0].endswith(".gz") else ""
     total = sum(1 for _ in tf.data.TFRecordDataset(files, compression))

@@ -22,6 +22,7 @@ def export(
     view_count: int = 1,
     background: images.Colour = (255, 255, 255),
     temperature: float = 1.0,
+    fit: images.Fit = images.STRETCHED,
 ) -> None:
     """Writes the network as a SavedModel with two signatures.
 
@@ -31,9 +32,9 @@ def export(
     `serving_examples`, for TFMA: `examples` string [batch], serialized tf.Examples with the raw feature `image` ->
     `probabilities` alone, so that TFMA takes it for the prediction.
 
-    Both decode and resize as the training data was (`images.decode`), and do what is needed beyond that inside the
-    network. In `assets.extra/` lie the Keras file, whose logits know no temperature, `classes.json`, a list of the
-    class names by label, and `calibration.json`, {"temperature": float}.
+    Both decode, fit and resize as the training data was (`images.decode`), and do what is needed beyond that inside
+    the network. In `assets.extra/` lie the Keras file, whose logits know no temperature, `classes.json`, a list of
+    the class names by label, and `calibration.json`, {"temperature": float}.
 
     Args:
         model: from uint8 [batch, size, size, 3] to logits.
@@ -42,6 +43,7 @@ def export(
         view_count: answer with the mean of the logits of so many views of an image (`views.seen`).
         background: RGB, seen through the transparent parts of a PNG.
         temperature: what the logits are divided by, see `calibration.temperature`.
+        fit: what is done with pictures of another shape than a square.
     """
     directory = pathlib.Path(directory)
     partial = directory.with_name(f"{directory.name}.partial")
@@ -53,7 +55,7 @@ def export(
     names = tf.constant(summary.class_names)
 
     def probabilities(encoded: tf.Tensor) -> tf.Tensor:
-        pixels = images.decode_batch(encoded, summary.image_size, background)
+        pixels = images.decode_batch(encoded, summary.image_size, background, fit)
         logits = model(tf.concat(views.seen(pixels, view_count), axis=0), training=False)
         return tf.nn.softmax(tf.add_n(tf.split(logits, view_count)) / (view_count * temperature))
 

@@ -16,8 +16,34 @@ import tensorflow as tf
 from core import images
 from trainer.summary import CHANNELS
 
+STRETCH, CROP, PAD = "stretch", "crop", "pad"
 PNG = b"\x89PNG\r\n\x1a\n"  # how each begins
 Colour = images.RGB
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """How a picture that is no square becomes the network's.
+
+    Attributes:
+        how: STRETCH, all of it, squeezed along its longer side; CROP, its central square; or PAD, all of it, between
+            two margins.
+        margin: RGB of these.
+    """
+
+    how: str = STRETCH
+    margin: Colour = images.WHITE
+
+    def seen(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """What of a picture becomes the square: left, upper, right and lower bound in its pixels, or beyond them."""
+        if self.how == STRETCH:
+            return 0, 0, width, height
+        side = (min if self.how == CROP else max)(width, height)
+        left, top = ((length - side) // 2 if self.how == CROP else (length - side) / 2 for length in (width, height))
+        return left, top, left + side, top + side
+
+
+STRETCHED = Fit()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,29 +93,30 @@ def open_rgb(encoded: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_png(encoded, channels=CHANNELS)  # takes JPEG too, and knows its rank, unlike decode_image
 
 
-def decode(encoded: tf.Tensor, size: int, background: Colour | None = None) -> tf.Tensor:
+def decode(encoded: tf.Tensor, size: int, background: Colour | None = None, fit: Fit = STRETCHED) -> tf.Tensor:
     """Pixels of one encoded image.
 
     Args:
         encoded: string scalar, a PNG or JPEG of any size: grey, palette or colour.
-        size: side in pixels of the result. Another size or shape is resized, with antialiasing, aspect ratio not
-            kept; an image that fits already keeps its exact values.
+        size: side in pixels of the result. Another size is resized, with antialiasing; an image that fits already
+            keeps its exact values.
         background: RGB, seen through what is transparent, mixed as `core.images.over` does it; None where ingest
             has done that.
+        fit: what is done with another shape than a square.
 
     Returns:
         uint8 [size, size, 3], RGB.
     """
     pixels = open_rgb(encoded) if background is None else _over(encoded, background)
     fits = tf.reduce_all(tf.shape(pixels)[:2] == size)
-    pixels = tf.cond(fits, lambda: pixels, lambda: _resize(pixels, size))
+    pixels = tf.cond(fits, lambda: pixels, lambda: _squared(pixels, size, fit))
     return tf.ensure_shape(pixels, [size, size, CHANNELS])
 
 
-def decode_batch(encoded: tf.Tensor, size: int, background: Colour | None = None) -> tf.Tensor:
+def decode_batch(encoded: tf.Tensor, size: int, background: Colour | None = None, fit: Fit = STRETCHED) -> tf.Tensor:
     """`decode` for string [batch]: uint8 [batch, size, size, 3]."""
     spec = tf.TensorSpec([size, size, CHANNELS], tf.uint8)
-    return tf.map_fn(lambda image: decode(image, size, background), encoded, fn_output_signature=spec)
+    return tf.map_fn(lambda image: decode(image, size, background, fit), encoded, fn_output_signature=spec)
 
 
 def to_bytes(pixels: tf.Tensor) -> tf.Tensor:
@@ -118,6 +145,23 @@ def _over(encoded: tf.Tensor, background: Colour) -> tf.Tensor:
     return tf.cond(tf.strings.substr(encoded, 0, len(PNG)) == PNG, mixed, lambda: open_rgb(encoded))
 
 
-def _resize(pixels: tf.Tensor, size: int) -> tf.Tensor:
-    resized = tf.image.resize(pixels, [size, size], method="bilinear", antialias=True)
+def _squared(pixels: tf.Tensor, size: int, fit: Fit) -> tf.Tensor:
+    if fit.how == STRETCH:
+        return _resize(pixels, [size, size])
+    height, width = tf.unstack(tf.shape(pixels)[:2])
+    if fit.how == CROP:
+        side = tf.minimum(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return _resize(pixels[top : top + side, left : left + side], [size, size])
+    side = tf.maximum(height, width)
+    rows, columns = (tf.maximum(1, (2 * length * size + side) // (2 * side)) for length in (height, width))
+    inner = tf.cast(_resize(pixels, [rows, columns]), tf.int32) - tf.constant(fit.margin)
+    top, left = (size - rows) // 2, (size - columns) // 2
+    around = [[top, size - rows - top], [left, size - columns - left], [0, 0]]
+    return tf.cast(tf.pad(inner, around) + tf.constant(fit.margin), tf.uint8)
+
+
+def _resize(pixels: tf.Tensor, size: list) -> tf.Tensor:
+    """To [rows, columns]."""
+    resized = tf.image.resize(pixels, size, method="bilinear", antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)

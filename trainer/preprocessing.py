@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from core.images import colour
 from trainer import features, images, summary
 from trainer.summary import CHANNELS, VALUES
 
@@ -25,18 +26,22 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping) ->
     Args:
         inputs: `image` string (PNG or JPEG), `label` int64 (0 to 999,999), `class_name` string, each [batch] or
             [batch, 1]. Further features are ignored.
-        custom_config: {"preprocessing": settings.Preprocessing as a dict}.
+        custom_config: {"preprocessing": settings.Preprocessing as a dict, "background": the colour of margins, see
+            settings.Data}.
 
     Returns:
         `image_raw` string [batch] of image_size * image_size * 3 uint8 values each, and `label` int64 [batch].
     """
     size = custom_config["preprocessing"]["image_size"]
+    fit = images.Fit(custom_config["preprocessing"]["fit"], colour(custom_config["background"]))
     image, label, class_name = (
         tf.reshape(inputs[name], [-1]) for name in (features.IMAGE, features.LABEL, features.CLASS_NAME)
     )
 
     def each(function: Callable[[tf.Tensor], tf.Tensor], dtype: tf.DType) -> tf.Tensor:
-        return tf.map_fn(lambda encoded: function(images.decode(encoded, size)), image, fn_output_signature=dtype)
+        return tf.map_fn(
+            lambda encoded: function(images.decode(encoded, size, fit=fit)), image, fn_output_signature=dtype
+        )
 
     # Two loops, since TFT runs the one to analyse and the other to transform.
     _count_classes(label, class_name)

@@ -15,7 +15,7 @@ import keras
 from core import files
 from core.images import colour
 from core.settings import Model, Training
-from trainer import calibration, export, hardware, summary, training
+from trainer import calibration, export, hardware, images, summary, training
 from trainer.input import evaluation_dataset
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains on fn_args.train_files, validates on fn_args.eval_files, writes to fn_args.serving_model_dir.
 
     fn_args.custom_config: {"model": settings.Model as a dict, "training": settings.Training as a dict,
-    "background": the colour behind transparent pixels, see settings.Data, "checkpoint_root": a local folder for
+    "background": the colour behind transparent pixels, see settings.Data, "fit": see settings.Preprocessing,
+    "checkpoint_root": a local folder for
     checkpoints or "", "code": a hash of the code}.
 
     fn_args.base_model: the SavedModel to start from when training.warm_start is set, or None.
@@ -71,7 +72,8 @@ def run_fn(fn_args: FnArgs) -> None:
                 *calibration.served_logits(model, validation.as_numpy_iterator(), model_settings.views)
             )
             log.info("The temperature is %.3f.", temperature)
-        export.export(model, data, fn_args.serving_model_dir, model_settings.views, background, temperature)
+        fit = images.Fit(fn_args.custom_config["fit"], background)
+        export.export(model, data, fn_args.serving_model_dir, model_settings.views, background, temperature, fit)
         used = {
             "model": model_settings.model_dump(mode="json"),
             "training": training_settings.model_dump(mode="json"),

@@ -36,6 +36,11 @@ SLICES = 20  # rows of each table of slices; the worst ones
 NAMES = 50  # classes that are listed by name
 SOME = 10  # classes, or confusions, where a few will do
 WIDE = 0.2  # an interval of this width or more says little about a class
+FITS = {
+    "stretch": "aspect ratio not kept",
+    "crop": "the central square of each",
+    "pad": "with margins where it is no square",
+}
 SOURCE = "The form is that of Mitchell et al., Model Cards for Model Reporting (2019), arXiv:1810.03993."
 PLACEHOLDER = "path/to/the/model"
 
@@ -159,10 +164,10 @@ def _evaluation_data(report: schema.Report) -> list[Block]:
         rows.append(("Suspected labels", suspects.tell(found.count, found.judged, found.total, web.percent)))
     if report.data:
         rows.insert(0, ("Source", Code(report.data.source)))
-    if size := report.settings.get("preprocessing", {}).get("image_size"):
-        words = (
-            f"decoded to RGB and resized to {size} × {size} pixels, aspect ratio not kept, as in training and serving"
-        )
+    chosen = report.settings.get("preprocessing", {})
+    if size := chosen.get("image_size"):
+        fit = FITS[chosen.get("fit", "stretch")]
+        words = f"decoded to RGB and resized to {size} × {size} pixels, {fit}, as in training and serving"
         rows.append(("Preprocessing", words))
     return [Facts(rows)]
 

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from review.report import overlay, web
+from trainer import images
 
 
 def opened(content):
@@ -55,3 +56,28 @@ def test_the_page_shows_the_colours_of_the_maps():
     stops = ramp.split(", ")
     colours = matplotlib.colormaps[overlay.COLOURS](np.linspace(0, 1, len(stops)))
     assert stops == [to_hex(colour) for colour in colours]
+
+
+@pytest.mark.parametrize(
+    ("how", "size", "inside"),
+    [
+        ("crop", (40, 20), (10, 0, 30, 20)),
+        ("crop", (20, 50), (0, 15, 20, 35)),
+        ("pad", (40, 20), (0, 0, 40, 20)),
+        ("stretch", (40, 20), (0, 0, 40, 20)),
+    ],
+)
+def test_a_map_lies_on_what_the_network_saw_of_the_picture(how, size, inside):
+    pixels = opened(overlay.png(np.ones([16, 16]), *size, images.Fit(how).seen(*size)))
+    bright = pixels[..., 1] > 128
+    left, top, right, bottom = inside
+    expected = np.zeros(bright.shape, bool)
+    expected[top:bottom, left:right] = True
+    np.testing.assert_array_equal(bright, expected)
+
+
+def test_of_a_padded_picture_the_map_of_the_margins_is_not_shown():
+    heat = np.zeros([32, 32])
+    heat[8:24] = 1  # where a picture twice as wide as high is
+    assert (opened(overlay.png(heat, 64, 32, images.Fit("pad").seen(64, 32)))[2:-2, :, 1] > 128).all()
+    assert not (opened(overlay.png(1 - heat, 64, 32, images.Fit("pad").seen(64, 32)))[2:-2, :, 1] > 128).any()

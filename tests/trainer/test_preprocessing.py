@@ -1,8 +1,10 @@
 """From raw examples to batches: Transform with real Beam, the summary, the input pipeline."""
 
+import functools
 import io
 
 import apache_beam as beam
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -14,7 +16,7 @@ from tensorflow_transform.coders.example_proto_coder import ExampleProtoCoder
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
 from core.errors import UserError
-from trainer import features, images, input, summary
+from trainer import export, features, images, input, summary
 from trainer.preprocessing import preprocessing_fn
 
 SIZE = 32
@@ -28,6 +30,7 @@ RAW = dataset_metadata.DatasetMetadata(
         }
     )
 )
+CONFIG = {"preprocessing": {"image_size": SIZE, "fit": "stretch"}, "background": "white"}
 NAMES = ("cat", "polar bear", "ibis")
 
 
@@ -56,7 +59,7 @@ def transform(folder, analyzed, others):
     """Runs Transform over `analyzed`, whose statistics count, and `others`; writes folder/{analyzed,others,graph}."""
 
     def preprocess(inputs):
-        return preprocessing_fn(inputs, custom_config={"preprocessing": {"image_size": SIZE}})
+        return preprocessing_fn(inputs, custom_config=CONFIG)
 
     options = PipelineOptions(["--runner=DirectRunner", "--direct_running_mode=in_memory"])
     with beam.Pipeline(options=options) as pipeline, tft_beam.Context(temp_dir=str(folder / "temp")):
@@ -273,3 +276,83 @@ def test_an_empty_validation_split_is_refused(tmp_path):
     write(tmp_path / "none.gz", [])
     with pytest.raises(UserError, match="validation"):
         input.evaluation_dataset([str(tmp_path / "none.gz")], 4, 5)
+
+
+FITS = ("stretch", "crop", "pad")
+ODD = [(20, 90), (75, 31), (3, 50), (1, 40), (200, 199), (SIZE, 2 * SIZE), (SIZE, SIZE)]  # height, width
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Pictures of odd shapes as Transform stores them, in a file for each way to fit them; one Beam pipeline."""
+    folder = tmp_path_factory.mktemp("fitted")
+    odd = [raw(picture(seed, size), seed % 3) for seed, size in enumerate(ODD)]
+    options = PipelineOptions(["--runner=DirectRunner", "--direct_running_mode=in_memory"])
+    with beam.Pipeline(options=options) as pipeline, tft_beam.Context(temp_dir=str(folder / "temp")):
+        examples = pipeline | beam.Create(odd)
+        for fit in FITS:
+            config = {"preprocessing": {"image_size": SIZE, "fit": fit}, "background": "#0a80ff"}
+            preprocess = functools.partial(preprocessing_fn, custom_config=config)
+            (done, metadata), _ = (examples, RAW) | fit >> tft_beam.AnalyzeAndTransformDataset(preprocess)
+            (
+                done
+                | f"encode {fit}" >> beam.Map(ExampleProtoCoder(metadata.schema).encode)
+                | f"write {fit}" >> beam.io.WriteToTFRecord(str(folder / fit), file_name_suffix=".gz")
+            )
+    return folder, [example["image"] for example in odd]
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_model_serves_what_transform_stored_of_pictures_of_odd_shapes(fit, fitted, tmp_path):
+    """Of a network whose answer is its pixels: no two pixels can be mixed up, moved or rounded apart unseen."""
+    background = (10, 128, 255)
+    folder, odd = fitted
+    how = images.Fit(fit, background)
+    expected = np.stack([images.decode(encoded_, SIZE, fit=how) for encoded_ in odd])
+    ((others, _),) = input.evaluation_dataset([str(folder / f"{fit}*")], SIZE, batch_size=len(odd))
+    assert sorted(image.tobytes() for image in others.numpy()) == sorted(image.tobytes() for image in expected)
+    shown = keras.Input([SIZE, SIZE, 3], dtype="uint8")
+    network = keras.Model(shown, keras.layers.Flatten()(keras.layers.Rescaling(1 / 64)(shown)))
+    names = tuple(map(str, range(SIZE * SIZE * 3)))
+    data = summary.DataSummary(names, (1,) * len(names), (0.0,) * 3, (1.0,) * 3, SIZE)
+    export.export(network, data, tmp_path / "model", background=background, fit=how)
+    serve = tf.saved_model.load(tmp_path / "model").signatures["serving_default"]
+    answers = serve(images=tf.constant(odd))["probabilities"].numpy()
+    probabilities = keras.ops.softmax(expected.reshape(len(odd), -1) / np.float32(64)).numpy()
+    np.testing.assert_allclose(answers, probabilities, rtol=1e-4)
+    np.testing.assert_array_equal(expected[-1], picture(len(ODD) - 1, ODD[-1]))  # what is square keeps its values
+    assert not np.allclose(probabilities[0], probabilities[1], rtol=0.1)  # or else any would do
+
+
+@pytest.mark.parametrize("side", [1, 7, 16, 33, 100])
+def test_of_a_square_picture_every_fit_makes_the_same(side):
+    one, *others = (images.decode(encoded(picture(side, (side, side))), 16, fit=images.Fit(fit)) for fit in FITS)
+    for other in others:
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("size", ODD)
+def test_crop_is_the_central_square(size):
+    pixels = picture(3, size)
+    left, top, right, bottom = images.Fit("crop").seen(size[1], size[0])
+    inner = pixels[top:bottom, left:right]
+    assert inner.shape[0] == inner.shape[1] == min(size)
+    assert abs(left - (size[1] - right)) <= 1
+    assert abs(top - (size[0] - bottom)) <= 1
+    np.testing.assert_array_equal(
+        images.decode(encoded(pixels), 16, fit=images.Fit("crop")), images.decode(encoded(inner), 16)
+    )
+
+
+@pytest.mark.parametrize("size", ODD)
+def test_pad_keeps_the_whole_picture_and_its_shape(size):
+    margin = (10, 128, 255)
+    found = images.decode(encoded(np.zeros([*size, 3], np.uint8)), 16, fit=images.Fit("pad", margin)).numpy()
+    rows, columns = (max(1, round(16 * length / max(size))) for length in size)
+    inside = (found == 0).all(axis=2)
+    assert inside.sum() == rows * columns
+    assert inside.any(axis=1).sum() == rows
+    assert inside.any(axis=0).sum() == columns
+    assert ((found == margin).all(axis=2) | inside).all()
+    top, left = inside.any(axis=1).argmax(), inside.any(axis=0).argmax()
+    assert (top, left) == ((16 - rows) // 2, (16 - columns) // 2)

@@ -472,6 +472,7 @@ def fn_args(data, tmp_path):
             "model": MODEL.model_dump(mode="json"),
             "training": recipe(epochs=1).model_dump(mode="json"),
             "background": "white",
+            "fit": "stretch",
             "checkpoint_root": str(tmp_path / "checkpoints"),
             "code": "abc",
         },
