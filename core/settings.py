@@ -160,9 +160,18 @@ class Training(Group):
     momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on kernels, none on biases and gains")
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    flip: bool = Field(True, description="mirror half of the training images")
+    flip: bool = Field(
+        True, description="mirror half of the training images; not for digits, letters, and what has a side"
+    )
     shift: int = Field(2, ge=0, le=64, description="move training images by up to this many stored pixels")
+    smallest_crop: float = Field(
+        1.0, gt=0, le=1, description="train on parts of images, of at least this share of the area; 1: whole ones"
+    )
     cutout: int = Field(0, ge=0, le=512, description="cover a square of so many stored pixels in training images")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="of the examples in the loss; balanced: all classes count the same, however large they are",
+    )
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "auto", description="auto: mixed_bfloat16 where the hardware has it"
     )

@@ -34,6 +34,7 @@ def training_dataset(
     epochs: range,
     seed: int,
     cache: bool = True,
+    class_weights: Sequence[float] | None = None,
 ) -> tf.data.Dataset:
     """The batches of all `epochs`, one after the other.
 
@@ -49,10 +50,11 @@ def training_dataset(
         epochs: numbers of the epochs to come, e.g. range(0, 8).
         seed: of the order.
         cache: keep the pixels in memory from the first epoch on, if they fit; else they are read in every epoch.
+        class_weights: by label, what an example counts in the loss; None: all the same.
 
     Returns:
-        Of (images uint8 [batch_size, image_size, image_size, 3], labels int64 [batch_size]),
-        `len(epochs) * steps` batches.
+        Of (images uint8 [batch_size, image_size, image_size, 3], labels int64 [batch_size]), with class weights also
+        (..., weights float32 [batch_size]), `len(epochs) * steps` batches.
     """
     stored = _read(files, image_size, cache and _fits(examples, image_size)).unbatch()
     buffer = max(1, min(examples, SHUFFLE_BYTES // (image_size * image_size * images.CHANNELS)))
@@ -61,13 +63,17 @@ def training_dataset(
         shuffled = stored.shuffle(buffer, seed=seed + number, reshuffle_each_iteration=False)
         return shuffled.batch(batch_size, drop_remainder=True).take(steps)
 
-    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
+    batches = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch)
+    if class_weights is not None:
+        by_label = tf.constant(class_weights, tf.float32)
+        batches = batches.map(lambda pixels, labels: (pixels, labels, tf.gather(by_label, labels)))
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_dataset(files: Sequence[str], image_size: int, batch_size: int) -> tf.data.Dataset:
     """Every example once, in the order of the files; the arguments and elements are those of `training_dataset`.
 
-    Batches are of `even_batch(...)` examples, the last one of what is left.
+    Batches have no weights, and are of `even_batch(...)` examples, the last one of what is left.
 
     Raises:
         UserError: there is no example.

@@ -7,12 +7,13 @@ import json
 import logging
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import keras
 
 from core import files
+from core.events import emit
 from core.images import colour
 from core.settings import Model, Training
 from trainer import calibration, export, hardware, images, summary, training
@@ -49,6 +50,10 @@ def run_fn(fn_args: FnArgs) -> None:
     found = (fn_args.hyperparameters or {}).get("values", {})
     model_settings, training_settings = recipe(fn_args.custom_config, found)
     data = summary.read_summary(fn_args.transform_output)
+    if training_settings.flip and hardware.is_chief() and look_like_characters(data.class_names):
+        shown = ", ".join(data.class_names[:3])
+        text = f"the classes look like characters ({shown}, ...), and half of the training images are mirrored"
+        emit("warning", text=f"{text}: for digits and letters set training.flip=false")
     checkpoint_dir = working_folder(fn_args) if training_settings.checkpoint else None
     warm_start_from = None
     if fn_args.base_model and training_settings.warm_start:
@@ -98,6 +103,11 @@ def recipe(config: Mapping[str, Mapping], found: Mapping[str, object]) -> tuple[
         if group in groups:
             changes[group][name] = value
     return tuple(kind(**{**config[name], **changes[name]}) for name, kind in groups.items())
+
+
+def look_like_characters(class_names: Sequence[str]) -> bool:
+    """Whether classes are called as digits or letters are."""
+    return all(len(name) == 1 and name.isalnum() for name in class_names)
 
 
 def working_folder(fn_args: FnArgs) -> pathlib.Path | None:

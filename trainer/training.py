@@ -76,6 +76,7 @@ def train(
         raise UserError(f"The workers' checkpoints are of different epochs, {done}: give the workers one folder.")
     log.info("Training on %s, %d of %d epochs done.", plan, len(records), epochs)
     validation = hardware.share_batches(evaluation_dataset(eval_files, summary.image_size, plan.batch_size))
+    weights = recipe.class_weights(summary.class_counts) if training_settings.class_weights == "balanced" else None
     history = run_dir / "history.json" if hardware.is_chief() else None
     beside = [
         callbacks.Progress(epochs, plan.steps, plan.batch_size),  # first: it stops at NaN
@@ -98,6 +99,7 @@ def train(
                     range(len(records), epochs),
                     training_settings.seed,
                     training_settings.cache,
+                    weights,
                 )
             ),
             steps_per_epoch=plan.steps,

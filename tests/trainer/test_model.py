@@ -237,6 +237,50 @@ def test_cutout_covers_one_square_of_the_mean_colour():
     np.testing.assert_array_equal(augmentation.Cutout(0)(images, training=True), images)
 
 
+def parts(images, changed):
+    """Of pictures whose red is 4 times the row and green 4 times the column: first row and column, and shares."""
+    red, green = changed[..., 0].astype(float) / 4, changed[..., 1].astype(float) / 4
+    down, right = (red[:, 48, 20] - red[:, 16, 20]) / 32, (green[:, 20, 48] - green[:, 20, 16]) / 32
+    return red[:, 16, 20] - 16.5 * down + 0.5, green[:, 20, 16] - 16.5 * right + 0.5, down, right
+
+
+def test_a_random_crop_is_a_part_of_the_image():
+    side = 64
+    rows, columns = np.mgrid[:side, :side]
+    images = np.repeat(np.stack([4 * rows, 4 * columns, 0 * rows], axis=-1).astype(np.uint8)[None], 300, axis=0)
+    changed = np.asarray(augmentation.RandomCrop(0.3, seed=1)(images, training=True))
+    assert changed.dtype == np.uint8
+    assert changed.shape == images.shape
+    top, left, down, right = parts(images, changed)
+    fuzzy = 0.25 / 32  # two values that are rounded to a quarter of a pixel
+    area, ratio = down * right, right / down
+    assert area.min() > 0.3 - 2 * fuzzy
+    assert area.max() <= 1 + 2 * fuzzy
+    assert area.min() < 0.35
+    assert area.max() > 0.95
+    assert 3 / 4 - 4 * fuzzy < ratio.min() < 0.8
+    assert 1.25 < ratio.max() < 4 / 3 + 4 * fuzzy
+    for start, share in ((top, down), (left, right)):
+        assert start.min() > -0.5
+        assert (start + share * side).max() < side + 0.5
+        free = side * (1 - share) > 5
+        place = start[free] / (side * (1 - share[free]))  # 0 at one end, 1 at the other
+        assert place.min() < 0.1
+        assert place.max() > 0.9
+    assert abs(np.corrcoef(down, right)[0, 1]) < 0.95  # or the ratio would be none of its own
+
+
+def test_a_random_crop_of_everything_changes_nothing():
+    images = random_images(20, 8)
+    layer = augmentation.RandomCrop(0.3)
+    np.testing.assert_array_equal(layer(images), images)
+    np.testing.assert_array_equal(layer(images, training=False), images)
+    np.testing.assert_array_equal(augmentation.RandomCrop(1)(images, training=True), images)
+    np.testing.assert_array_equal(augmentation.RandomCrop(1 - 1e-7)(images, training=True), images)
+    once, again = (np.asarray(augmentation.RandomCrop(0.3, 7)(images, training=True)) for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+
+
 def test_augmentation_depends_on_the_seed_alone():
     images = random_images(50, 8)
 

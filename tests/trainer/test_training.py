@@ -1,5 +1,6 @@
 """The recipe: what is optimized, that it is reproducible, and that it survives a kill."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import sklearn.metrics
+import sklearn.utils.class_weight
 import tensorflow as tf
 from toy_training import MODEL, SAME, SIZE, SUMMARY, in_float64, recipe, write_examples
 
@@ -21,7 +23,7 @@ from core.errors import UserError
 from core.settings import Training
 from trainer import checkpoint, hardware, model, optimization, run, tensorboard, training
 from trainer import recipe as recipes
-from trainer.input import evaluation_dataset
+from trainer.input import evaluation_dataset, training_dataset
 from trainer.summary import DataSummary
 
 
@@ -511,3 +513,58 @@ def test_only_the_same_training_shares_a_checkpoint(fn_args, change):
     else:
         setattr(fn_args, change, "other")
     assert run.working_folder(fn_args) != before
+
+
+def test_balanced_weights_are_scikit_learns():
+    labels = np.repeat([0, 1, 2], [60, 30, 3])
+    expected = sklearn.utils.class_weight.compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    assert recipes.class_weights([60, 30, 3]) == pytest.approx(expected)
+    assert np.mean(np.array(recipes.class_weights([60, 30, 3]))[labels]) == pytest.approx(1)
+    assert recipes.class_weights([60, 0, 20]) == pytest.approx(
+        [80 / 120, 0, 80 / 40]
+    )  # a class that a search left out
+
+
+def test_each_example_brings_the_weight_of_its_class(data):
+    dataset = training_dataset(data[0], SIZE, 64, 16, 4, range(2), 1, class_weights=[0.5, 2.0])
+    seen = [(labels.numpy(), weights.numpy()) for _, labels, weights in dataset]
+    assert len(seen) == 8
+    for labels, weights in seen:
+        np.testing.assert_array_equal(weights, np.where(labels == 0, 0.5, 2.0))
+    plain = [labels.numpy() for _, labels in training_dataset(data[0], SIZE, 64, 16, 4, range(2), 1)]
+    np.testing.assert_array_equal(plain, [labels for labels, _ in seen])  # in the same order
+
+
+def test_a_weight_counts_in_the_loss_as_so_many_examples():
+    """The gradient of a batch in which an example counts twice is that of one in which it is there twice."""
+    keras.utils.set_random_seed(1)
+    random = np.random.default_rng(0)
+    network = model.build(MODEL.model_copy(update={"dropout": 0.0}), 2, SIZE)
+    pixels, labels = random.integers(0, 256, (6, SIZE, SIZE, 3), np.uint8), np.array([0, 1, 0, 1, 1, 0])
+    learner = recipes.learner(network, recipe(flip=False, shift=0), steps=1)
+
+    def loss(chosen, weights):
+        answers = network(pixels[chosen], training=False)
+        return float(
+            learner.compute_loss(None, labels[chosen], answers, None if weights is None else np.array(weights))
+        )
+
+    once = loss([0, 1, 2, 3, 4, 5], [2, 1, 1, 1, 1, 0])
+    assert once == pytest.approx(loss([0, 0, 1, 2, 3, 4], None), rel=1e-5)
+    assert once != pytest.approx(loss([0, 1, 2, 3, 4, 5], None), rel=1e-5)
+
+
+def test_a_training_with_balanced_classes_weighs_them(data, tmp_path, monkeypatch):
+    given = []
+    original = training.training_dataset
+
+    def spy(*arguments):
+        given.append(arguments[-1])
+        return original(*arguments)
+
+    monkeypatch.setattr(training, "training_dataset", spy)
+    summary = dataclasses.replace(SUMMARY, class_counts=(48, 16))
+    _, records = training.train(MODEL, recipe(epochs=2, class_weights="balanced"), summary, *data, tmp_path)
+    training.train(MODEL, recipe(epochs=1), summary, *data, tmp_path)
+    assert given == [pytest.approx([64 / 96, 64 / 32]), None]
+    assert len(records) == 2
