@@ -24,20 +24,21 @@ from trainer import features
 
 ACCURACY, LOSS, TOP, MATRIX = "accuracy", "loss", "top_3_accuracy", "confusion_matrix"
 AUC, CALIBRATION, CALIBRATION_ERROR = "auc", "calibration", "calibration_error"
+GAIN, HIGHEST = "gain_over_largest_class", "highest_accuracy"
+LEAST = 1e-9  # what is more than none: TFMA's bounds pass what is equal
 
 
 def eval_config(gates: settings.Gates, evaluation: settings.Evaluation) -> config_pb2.EvalConfig:
     """The metrics, the slices and all gates, so that the blessing is TFX's own."""
+    everywhere, by_class = config_pb2.SlicingSpec(), config_pb2.SlicingSpec(feature_keys=[features.CLASS_NAME])
+    by_interval = gates.min_class_recall is not None and gates.confidence > 0
+    class_floor = None if by_interval else LEAST if gates.min_class_recall is None else gates.min_class_recall
     accuracy = configured(tfma_metrics.Accuracy, ACCURACY)
     accuracy.per_slice_thresholds.extend(
         [
-            _gate(config_pb2.SlicingSpec(), gates.min_accuracy, gates.max_accuracy_drop),
+            _gate(everywhere, gates.min_accuracy, gates.max_accuracy_drop),
             # Within the slice of a true class, accuracy is that class's recall.
-            _gate(
-                config_pb2.SlicingSpec(feature_keys=[features.CLASS_NAME]),
-                gates.min_class_recall,
-                gates.max_class_recall_drop,
-            ),
+            _gate(by_class, class_floor, gates.max_class_recall_drop),
         ]
     )
     in_slices = [
@@ -45,6 +46,12 @@ def eval_config(gates: settings.Gates, evaluation: settings.Evaluation) -> confi
         configured(tfma_metrics.Count, "example_count"),
         configured(tfma_metrics.CrossEntropy, LOSS),
     ]
+    if gates.min_accuracy is None:
+        in_slices.append(configured(tfma_metrics.GainOverLargest, GAIN))
+        in_slices[-1].per_slice_thresholds.append(_gate(everywhere, LEAST))
+    if by_interval:
+        in_slices.append(configured(tfma_metrics.HighestAccuracy, HIGHEST, confidence=gates.confidence))
+        in_slices[-1].per_slice_thresholds.append(_gate(by_class, gates.min_class_recall))
     overall = [
         configured(tfma_metrics.TopAccuracy, TOP, k=3),
         configured(tfma_metrics.ConfusionMatrix, MATRIX),
@@ -76,11 +83,15 @@ def eval_config(gates: settings.Gates, evaluation: settings.Evaluation) -> confi
     )
 
 
-def _gate(where: config_pb2.SlicingSpec, floor: float, drop: float) -> config_pb2.PerSliceMetricThreshold:
+def _gate(
+    where: config_pb2.SlicingSpec, floor: float | None = None, drop: float | None = None
+) -> config_pb2.PerSliceMetricThreshold:
     threshold = config_pb2.MetricThreshold()
-    threshold.value_threshold.lower_bound.value = floor
-    threshold.change_threshold.direction = config_pb2.MetricDirection.HIGHER_IS_BETTER
-    threshold.change_threshold.absolute.value = -drop
+    if floor is not None:
+        threshold.value_threshold.lower_bound.value = floor
+    if drop is not None:
+        threshold.change_threshold.direction = config_pb2.MetricDirection.HIGHER_IS_BETTER
+        threshold.change_threshold.absolute.value = -drop
     return config_pb2.PerSliceMetricThreshold(slicing_specs=[where], threshold=threshold)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
-from review import predictions
+from review import gates, predictions
 
 BUFFER = 1024  # examples that are kept as they are before they are counted together
 STEPS, RANGE = 256, 20.0  # histogram of the log-odds: cells of 1/256 between -20 and 20
@@ -98,6 +98,21 @@ class ExpectedCalibrationError(tfma.metrics.Metric):
 
     def __init__(self, name: str = "calibration_error") -> None:
         super().__init__(tfma.metrics.merge_per_key_computations(_computations(_CalibrationError)), name=name)
+
+
+class HighestAccuracy(tfma.metrics.Metric):
+    """The upper end of the Wilson interval of the accuracy, float: within a class, of its recall."""
+
+    def __init__(self, confidence: float, name: str = "highest_accuracy") -> None:
+        computations = tfma.metrics.merge_per_key_computations(_computations(_HighestAccuracy))
+        super().__init__(computations, name=name, confidence=confidence)
+
+
+class GainOverLargest(tfma.metrics.Metric):
+    """By how much the accuracy exceeds what always answering the largest class would have, float in -1 to 1."""
+
+    def __init__(self, name: str = "gain_over_largest_class") -> None:
+        super().__init__(tfma.metrics.merge_per_key_computations(_computations(_GainOverLargest)), name=name)
 
 
 class Uncalibrated(tfma.metrics.Metric):
@@ -288,6 +303,29 @@ class _CalibrationError(_Calibration):
     def value(self, state: np.ndarray) -> Any:
         counts, confidence, right = state.T
         return float(np.abs(confidence - right).sum() / counts.sum())
+
+
+class _Right(_Combiner):
+    """State: int64 [classes + 1], examples of each class, and right answers."""
+
+    def count(self, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        right = np.count_nonzero(probabilities.argmax(axis=1) == labels)
+        return np.append(np.bincount(labels, minlength=probabilities.shape[1]), right)
+
+
+class _HighestAccuracy(_Right):
+    def __init__(self, key: tfma.metrics.MetricKey, confidence: float) -> None:
+        super().__init__(key)
+        self._confidence = confidence
+
+    def value(self, state: np.ndarray) -> Any:
+        return gates.highest(int(state[-1]), int(state[:-1].sum()), self._confidence)
+
+
+class _GainOverLargest(_Right):
+    def value(self, state: np.ndarray) -> Any:
+        *counts, right = state.tolist()
+        return (right - max(counts)) / sum(counts)
 
 
 class _Uncalibrated(_Calibration):

@@ -248,8 +248,19 @@ class Tuner(Group):
 class Gates(Group):
     """What a model has to reach to be pushed (Evaluator)."""
 
-    min_accuracy: Share = Field(0.5, description="floor of the test accuracy")
-    min_class_recall: Share = Field(0.1, description="floor of every class's recall")
+    min_accuracy: Share | None = Field(
+        None, description="floor of the test accuracy; null: more than always answering the largest class would have"
+    )
+    min_class_recall: Share | None = Field(
+        None, description="floor of every class's recall; null: more than 0, so that no class is never recognised"
+    )
+    confidence: float = Field(
+        0.95,
+        ge=0,
+        lt=1,
+        description="a class fails gates.min_class_recall only if all of its recall's interval, of this confidence, "
+        "is below; 0: if the recall itself is",
+    )
     max_accuracy_drop: Share = Field(0.01, description="allowed loss of accuracy against the baseline")
     max_class_recall_drop: Share = Field(0.1, description="allowed loss of any class's recall against the baseline")
     max_calibration_error: Share | None = Field(
@@ -526,15 +537,17 @@ class Settings(Group):
     @property
     def name(self) -> str:
         """What results, schema and pushes of this data are filed under, e.g. "cifar10"."""
-        if self.data.name:
-            return self.data.name
-        source = self.data.source
-        if not looks_like_path(source):
-            source = builder_name(source)
-        elif re.match(r"cifar-10-(batches-py|batches-bin|python|binary)\b", pathlib.Path(source).name):
-            return "cifar10"  # the same data as the builder's, so models compete with each other
-        slug = re.sub(r"[^a-z0-9_-]+", "-", pathlib.Path(source).resolve().name.lower()).strip("-_")
-        return slug or "data"
+        return self.data.name or source_name(self.data.source)
+
+
+def source_name(source: str) -> str:
+    """What data are called that have no other name."""
+    if not looks_like_path(source):
+        source = builder_name(source)
+    elif re.match(r"cifar-10-(batches-py|batches-bin|python|binary)\b", pathlib.Path(source).name):
+        return "cifar10"  # the same data as the builder's, so models compete with each other
+    slug = re.sub(r"[^a-z0-9_-]+", "-", pathlib.Path(source).resolve().name.lower()).strip("-_")
+    return slug or "data"
 
 
 def may_be_feature(name: str) -> bool:
@@ -587,6 +600,9 @@ def presets() -> dict[str, str]:
 def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), **values: object) -> Settings:
     """The effective settings.
 
+    The floors of a preset of ours were measured on its data, and hold for no others: with another source they count
+    only where they are given.
+
     Args:
         preset: a name from `presets()`, or the path of a YAML file of the same form.
         overrides: "group.key=value", the value in YAML.
@@ -596,6 +612,8 @@ def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), **values: 
         UserError: an unknown preset or key, or a bad value, with the nearest valid name or range.
     """
     tree = _read_preset(preset)
+    measured_on = _measured_on(preset, tree)
+    overrides = list(overrides)
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
@@ -610,7 +628,18 @@ def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), **values: 
     for name, given in values.items():
         if given is not None:
             _put(tree, name, given)
-    return parse(tree)
+    found = parse(tree)
+    if measured_on and source_name(found.data.source) != measured_on:
+        told = {text.partition("=")[0].strip() for text in overrides}
+        told |= {name for name, given in values.items() if given is not None}
+        floors = {key: None for key in ("min_accuracy", "min_class_recall") if f"gates.{key}" not in told}
+        found = found.model_copy(update={"gates": found.gates.model_copy(update=floors)})
+    return found
+
+
+def _measured_on(preset: str, tree: Mapping) -> str:
+    """The name of the data that a preset of ours is for; "" for a file of the user's."""
+    return source_name(tree["data"]["source"]) if os.path.isfile(PRESETS / f"{preset}.yaml") else ""
 
 
 def parse(tree: Mapping[str, object]) -> Settings:

@@ -141,7 +141,7 @@ def compile(settings: Settings, image: str = IMAGE) -> str:
         if options.beam_runner:  # its workers are elsewhere: what they read and write lies on the volume
             volume = compiler.Volume(options.volume, options.volume_path)
             tasks[name] = dataclasses.replace(tasks[name], volumes=(volume,))
-    parameters = _parameters(pipeline, settings.tuner)
+    parameters = _parameters(pipeline, settings)
     try:
         return compiler.compile(
             pipeline,
@@ -269,13 +269,18 @@ def _notify(options: settings_module.Kubeflow, name: str) -> compiler.ExitTask |
     return compiler.ExitTask("Notify", command + told, task)
 
 
-def _parameters(pipeline: tfx_pipeline.Pipeline, tuner: settings_module.Tuner) -> tuple[compiler.Parameter, ...]:
-    """What can be given with each run: but for what a search decides."""
+def _parameters(
+    pipeline: tfx_pipeline.Pipeline, settings: settings_module.Settings
+) -> tuple[compiler.Parameter, ...]:
+    """What can be given with each run: but for what a search decides, and floors that are no numbers."""
+    tuner, gates = settings.tuner, settings.gates
     nodes = {node.id: node for node in pipeline.components}
     config = json.loads(nodes["Evaluator"].exec_properties["eval_config"])
     floors: dict[str, list[str]] = {"overall": [], "class": []}
     for number, metric in enumerate(config["metrics_specs"][0]["metrics"]):
         for place, threshold in enumerate(metric.get("per_slice_thresholds", [])):
+            if "lower_bound" not in threshold["threshold"].get("value_threshold", {}):
+                continue
             kind = "class" if threshold["slicing_specs"][0].get("feature_keys") else "overall"
             path = f"metrics_specs.0.metrics.{number}.per_slice_thresholds.{place}"
             floors[kind].append(f"Evaluator.eval_config.{path}.threshold.value_threshold.lower_bound")
@@ -307,16 +312,16 @@ def _parameters(pipeline: tfx_pipeline.Pipeline, tuner: settings_module.Tuner) -
             "settings.training.learning_rate",
             *(f"{name}.custom_config.training.learning_rate" for name in learners),
         ),
-        parameter("min_accuracy", "floor of the test accuracy", "settings.gates.min_accuracy", *floors["overall"]),
-        parameter(
-            "min_class_recall", "floor of every class's recall", "settings.gates.min_class_recall", *floors["class"]
-        ),
         compiler.Parameter(
             "push_destination",
             ("Pusher.push_destination.filesystem.base_directory", *models),
             "the folder that servers watch",
         ),
     ]
+    floor = "floor of the test accuracy", "settings.gates.min_accuracy", *floors["overall"]
+    class_floor = "floor of every class's recall", "settings.gates.min_class_recall", *floors["class"]
+    made += [parameter("min_accuracy", *floor)] if gates.min_accuracy is not None else []
+    made += [parameter("min_class_recall", *class_floor)] if gates.min_class_recall is not None else []
     if tuner.trials:
         made.append(
             parameter("trials", "recipes to try", "settings.tuner.trials", "Tuner.custom_config.tuner.trials")

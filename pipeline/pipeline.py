@@ -45,7 +45,9 @@ EVALUATION_CODE = (
     "core/images.py",
     "core/near_duplicates.py",
     "core/repeated.py",
+    "review/gates.py",
     "review/predictions.py",
+    "review/statistics.py",
     "trainer/images.py",
 )
 REPORT_CODE = (

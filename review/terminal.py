@@ -307,7 +307,7 @@ def course_table(shown: Sequence[past.Course], lowest: float, width: int) -> Tab
 
 
 def gate_lines(console: Console, gates: Sequence[Mapping]) -> None:
-    """The failed gates one by one, the others as a number."""
+    """The failed gates one by one, also those that only chance may have let pass, the others as a number."""
     failed = [gate for gate in gates if not gate["passed"]]
     for gate in failed[:FOLD]:
         console.print(Text("✗ gate failed: ", "bold red") + Text(plain(gate["words"])))
@@ -315,6 +315,8 @@ def gate_lines(console: Console, gates: Sequence[Mapping]) -> None:
     if passed:
         which = f"{passed} other" if failed else f"all {passed}"
         console.print(Text("✓ ", "green") + Text(f"{which} gate{'s' if passed > 1 else ''} passed"))
+    for gate in [gate for gate in gates if gate.get("within")][:FOLD]:
+        console.print(Text("! too few examples to fail: ", "yellow") + Text(plain(gate["words"])))
 
 
 def corruptions(console: Console, found: Mapping) -> None:

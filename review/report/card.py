@@ -357,7 +357,7 @@ def _gates(gates: Sequence[schema.Gate]) -> Table:
             "passed" if gate.passed else "failed",
             Code(gate.reason),
             web.number(gate.value, 3),
-            f"{'at most ' if gate.at_most else ''}{gate.limit:.3f}",
+            f"{'at most ' if gate.at_most else 'over ' if gate.strict else ''}{gate.limit:.3f}",
             f"{gate.count:,}",
         )
         for gate in shown

@@ -58,6 +58,8 @@ class Gate(Part):
     count: int = Field(description="test examples behind the value")
     passed: bool
     at_most: bool = Field(False, description="whether a larger value fails, not a smaller one")
+    strict: bool = Field(False, description="whether the value must be larger than the limit")
+    within: bool = Field(False, description="whether it is smaller and passed, since chance alone may be why")
     words: str = Field(description="all of this in one line")
 
 

@@ -22,7 +22,7 @@ from trainer.summary import DataSummary
 
 NAMES = ("ant", "bee", "<cat>", "dog | cow", "eel")
 COUNT = 203
-GATES = settings.Gates(min_accuracy=0, min_class_recall=0)
+GATES = settings.Gates(min_accuracy=0, min_class_recall=0, confidence=0)
 OURS = ("confusion_matrix", "auc", "calibration", "calibration_error", "uncalibrated")
 TEMPERATURE = 1.7  # of the candidate
 SLICES = settings.Evaluation(slices=["brightness", "class_name,contrast", "size"], smallest_slice=12)
@@ -240,7 +240,7 @@ def test_what_the_temperature_did_is_measured(part, models, examples):
 
 def judged_by(examples, model, folder, **gates):
     """The word of TFMA, and the gates of the results, on a model without a baseline."""
-    gates = settings.Gates(min_accuracy=0, min_class_recall=0, **gates)
+    gates = settings.Gates(**{"min_accuracy": 0, "min_class_recall": 0} | gates)
     with beam.Pipeline(argv=["--direct_running_mode=in_memory"]) as pipeline:
         records = tf_example_record.TFExampleRecord(
             [examples[0]], raw_record_column_name=tfma.constants.ARROW_INPUT_COLUMN
@@ -262,6 +262,47 @@ def test_a_model_whose_probabilities_are_dishonest_is_not_blessed(part, examples
         f"calibration error {part['calibration_error']:.3f} {'<=' if passed else '>'} {limit:.3f} "
         "(gates.max_calibration_error), n="
     )
+
+
+def test_tfma_decides_as_the_words_of_the_default_gates_say(part, examples, models, tmp_path):
+    blessed, found = judged_by(examples, models[0], tmp_path, min_accuracy=None, min_class_recall=None)
+    passed = {gate["what"]: gate["passed"] for gate in found}
+    largest = max(row["count"] for row in part["classes"]) / COUNT
+    assert passed["accuracy"] == (part["accuracy"] > largest)
+    assert {row["class_name"]: passed[f"recall of {row['class_name']}"] for row in part["classes"]} == {
+        row["class_name"]: row["recall"] > 0 for row in part["classes"]
+    }
+    assert blessed == all(passed.values())
+
+
+@pytest.mark.parametrize("above", [-1e-3, 1e-3])
+def test_tfma_judges_the_floor_of_a_class_by_its_interval(above, part, examples, models, tmp_path):
+    """Just below and above the lowest upper end of all, below which no class fails."""
+    ends = {row["class_name"]: row["recall_interval"][1] for row in part["classes"]}
+    limit = min(ends.values()) + above
+    blessed, found = judged_by(examples, models[0], tmp_path, min_class_recall=limit)
+    failed = {gate["what"] for gate in found if not gate["passed"]}
+    assert failed == {f"recall of {name}" for name, end in ends.items() if end < limit}
+    assert blessed == (not failed) == (above < 0)
+    assert any(gate["within"] for gate in found)
+
+
+def test_more_right_than_the_largest_class_has_is_a_gain():
+    inputs = [([0], [0.9, 0.1]), ([0], [0.2, 0.8]), ([1], [0.3, 0.7]), ([1], [0.4, 0.6]), ([0], [0.6, 0.4])]
+    key = tfma.metrics.MetricKey("gain")
+    for combiner, expected in (
+        (tfma_metrics._GainOverLargest(key), 4 / 5 - 3 / 5),
+        (tfma_metrics._HighestAccuracy(key, 0.95), 0.9638),  # Wilson's of 4 of 5
+    ):
+        state = combiner.create_accumulator()
+        for label, prediction in inputs:
+            element = tfma.metrics.StandardMetricInputs(
+                labels=np.array(label), predictions=np.array(prediction), example_weights=np.array([1.0])
+            )
+            state = combiner.add_input(state, element)
+        assert combiner.extract_output(combiner.merge_accumulators([state])) == {
+            key: pytest.approx(expected, abs=1e-4)
+        }
 
 
 def test_predictions_are_kept_for_every_example(evaluated, examples, probabilities):

@@ -16,6 +16,30 @@ def test_every_preset_loads_and_survives_a_round_trip(name, tmp_path):
     assert settings.load(str(stored)) == loaded
 
 
+@pytest.mark.parametrize(
+    ("values", "floors"),
+    [
+        ({}, (0.875, 0.65)),
+        ({"data.source": "cifar-10-python.tar.gz"}, (0.875, 0.65)),
+        ({"data.source": "cifar10:3.0.2"}, (0.875, 0.65)),
+        ({"data.name": "mine"}, (0.875, 0.65)),
+        ({"data.source": "my/images"}, (None, None)),
+        ({"data.source": "shapes10"}, (None, None)),
+        ({"data.source": "my/images", "gates.min_accuracy": 0.7}, (0.7, None)),
+    ],
+)
+def test_the_floors_of_a_preset_hold_for_its_own_data(values, floors):
+    gates = settings.load("cifar10", **values).gates
+    assert (gates.min_accuracy, gates.min_class_recall) == floors
+    overrides = [f"{key}={value}" for key, value in values.items()]
+    assert settings.load("cifar10", overrides).gates == gates
+
+
+def test_the_floors_of_a_preset_of_ones_own_hold_for_any_data(tmp_path):
+    (tmp_path / "mine.yaml").write_text("data: {source: cifar10}\ngates: {min_accuracy: 0.6}\n")
+    assert settings.load(str(tmp_path / "mine.yaml"), **{"data.source": "my/images"}).gates.min_accuracy == 0.6
+
+
 def test_every_preset_has_a_description():
     assert all(settings.presets().values())
 

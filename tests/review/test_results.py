@@ -9,12 +9,14 @@ from sklearn import metrics
 from core import settings
 from review import gates, results, statistics
 
-LIMITS = settings.Gates(min_accuracy=0.7, min_class_recall=0.5, max_accuracy_drop=0.05, max_class_recall_drop=0.2)
+LIMITS = settings.Gates(
+    min_accuracy=0.7, min_class_recall=0.5, confidence=0, max_accuracy_drop=0.05, max_class_recall_drop=0.2
+)
 
 
-def judge(accuracy=0.8, recalls=None, **baseline):
+def judge(accuracy=0.8, recalls=None, limits=LIMITS, **baseline):
     recalls = recalls or {"cat": 0.7, "dog": 0.9}
-    return gates.judge(LIMITS, accuracy, 20, recalls, dict.fromkeys(recalls, 10), **baseline)
+    return gates.judge(limits, accuracy, 20, recalls, dict.fromkeys(recalls, 10), **baseline)
 
 
 def test_without_a_baseline_only_floors_apply():
@@ -40,6 +42,44 @@ def test_with_a_baseline_a_loss_is_judged_too():
 def test_a_value_at_the_limit_passes_and_nan_fails():
     assert gates.floor("accuracy", 0.7, 0.7, "min_accuracy", 1).passed
     assert not gates.floor("accuracy", math.nan, 0.7, "min_accuracy", 1).passed
+
+
+@pytest.mark.parametrize(("right", "passed"), [(1, False), (2, True), (5, True)])
+def test_a_class_fails_its_floor_only_where_all_of_its_interval_is_below(right, passed):
+    """Of 10, 1 is in 0.018 to 0.404, and 2 in 0.057 to 0.510 (Newcombe's method 3)."""
+    limits = settings.Gates(min_accuracy=0, min_class_recall=0.5)
+    gate = next(gate for gate in judge(recalls={"cat": right / 10}, limits=limits) if gate.what == "recall of cat")
+    assert gate.passed == passed
+    assert gate.within == (passed and right < 5)
+    words = {
+        1: "recall of cat 0.100 < 0.500 (gates.min_class_recall, 0.95 interval up to 0.404), n=10",
+        2: "recall of cat 0.200 < 0.500 (gates.min_class_recall, 0.95 interval up to 0.510), n=10",
+        5: "recall of cat 0.500 >= 0.500 (gates.min_class_recall), n=10",
+    }
+    assert gate.words() == words[right]
+
+
+def test_more_confidence_lets_more_pass():
+    limits = settings.Gates(min_accuracy=0, min_class_recall=0.5, confidence=0.99)
+    assert all(gate.passed for gate in judge(recalls={"cat": 0.1, "dog": 0.9}, limits=limits))
+
+
+@pytest.mark.parametrize(("right", "passed"), [(7, False), (8, False), (9, True)])
+def test_by_default_a_model_must_be_better_than_its_largest_class(right, passed):
+    found = gates.judge(settings.Gates(), right / 12, 12, {"cat": 0.9, "dog": 0.1}, {"cat": 8, "dog": 4})
+    (gate,) = [gate for gate in found if gate.what == "accuracy"]
+    sign = ">" if passed else "<="
+    assert gate.passed == passed
+    assert gate.words() == f"accuracy {right / 12:.3f} {sign} 0.667 (share of cat, the largest class), n=12"
+
+
+def test_by_default_no_class_may_be_never_recognised():
+    found = gates.judge(
+        settings.Gates(), 0.7, 100, {"cat": 0.9, "dog": 0.0, "emu": 0.01}, {"cat": 50, "dog": 1, "emu": 49}
+    )
+    assert [gate.words() for gate in found if not gate.passed] == [
+        "recall of dog 0.000 <= 0.000 (no class may be never recognised), n=1"
+    ]
 
 
 @pytest.mark.parametrize(

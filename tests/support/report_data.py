@@ -81,6 +81,7 @@ def make_report(
     limits = settings.Gates(
         min_accuracy=0.0 if passing else 0.7,
         min_class_recall=floors[passing],
+        confidence=0,
         max_accuracy_drop=1.0 if passing else 0.05,
         max_class_recall_drop=1.0 if passing else 0.15,
     )

@@ -84,7 +84,7 @@ def evaluation(table, path, slices=("brightness", "class_name,brightness"), name
         "counts": by_class.size().to_dict(),
         "auc": [0.9] * len(names),
     }
-    limits = limits or settings.Gates(min_accuracy=0.5, min_class_recall=0.4)
+    limits = limits or settings.Gates(min_accuracy=0.5, min_class_recall=0.4, confidence=0)
     judged = gates.judge(
         limits,
         float(right.mean()),
