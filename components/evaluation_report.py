@@ -25,12 +25,14 @@ from components import data_check, derived_features, evaluation, records, robust
 from components.records import REPORT as INGEST
 from core.events import emit
 from core.images import colour
-from core.settings import Settings
+from core.settings import AROUND, Settings
 from review import duplicates, near_duplicates, predictions, results, weak_slices
 from review.report import build, card, page, schema
 from review.report import suspects as suspected_part
 from trainer import export, features
 from trainer.images import Fit
+
+PASTS = 100  # evaluations that a report shows the course of
 
 
 class Report(types.Artifact):
@@ -108,7 +110,7 @@ class EvaluationReport(base_component.BaseComponent):
         """
         super().__init__(
             ReportSpec(
-                settings=json.dumps(settings.model_dump(mode="json"), sort_keys=True),
+                settings=json.dumps(settings.model_dump(mode="json", exclude=AROUND), sort_keys=True),
                 code=code,
                 tuner_results=tuner_results,
                 previous_report=previous_report,
@@ -203,8 +205,8 @@ def gather(
         if "tuner_results" in given
         else [],
         serving=schema.Serving(**served),
-        history=[*(previous.history if previous else ()), past],
-        settings=settings.model_dump(mode="json"),
+        history=course(previous, past),
+        settings=settings.model_dump(mode="json", exclude=AROUND),
         versions=build.versions(),
         lineage=[
             schema.Artifact(
@@ -245,6 +247,11 @@ def load(model: str) -> keras.Model | None:
     """The network in an exported model; None where it is not ours and has no Keras file."""
     path = os.path.join(model, export.KERAS_FILE)
     return keras.models.load_model(path, compile=False) if fileio.exists(path) else None
+
+
+def course(previous: schema.Report | None, past: schema.Past) -> list[schema.Past]:
+    """The history that a report hands on: of nightly runs it would grow for ever; `alexnet history` shows all."""
+    return [*(previous.history if previous else ()), past][-PASTS:]
 
 
 def describe(settings: Settings, network: keras.Model | None) -> str:

@@ -32,6 +32,7 @@ GIVEN = {
     "image", "label", "class_name", "id", "brightness", "contrast", "size", "sharpness", "hue", "width", "height",
     "digest", "predicted", "probability", "true_probability", "top", "top_probabilities", "probabilities",
 }  # fmt: skip
+AROUND = {"retention"}  # groups that no node computes with, and no report shows
 
 Share = typing.Annotated[float, Field(ge=0, le=1)]
 Size = typing.Annotated[int, Field(ge=8, le=1024)]
@@ -318,6 +319,17 @@ class Push(Group):
     )
 
 
+class Retention(Group):
+    """What `alexnet run` leaves of earlier runs, beside all results and reports; on Kubeflow `kubeflow.keep_...`."""
+
+    runs: int | None = Field(
+        None, ge=1, description="after each run, do what `alexnet clean --keep` does with this number; null: nothing"
+    )
+    versions: int | None = Field(
+        None, ge=2, description="newest pushed versions that stay, with those in the file .keep there; null: all"
+    )
+
+
 # Options of Beam that a run has to know, or sets itself.
 OURS_INSTEAD = {
     "flink_master": "beam.master",
@@ -513,6 +525,7 @@ class Settings(Group):
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
     push: Push = Push()
+    retention: Retention = Retention()
     beam: Beam = Beam()
     kubeflow: Kubeflow = Kubeflow()
 

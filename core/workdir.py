@@ -93,21 +93,21 @@ class Workdir:
 
     def next_number(self) -> int:
         """The number of a new run, greater than any before; only while the lock is held."""
-        return 1 + max((number for _, number, _ in self._records()), default=0)
+        return 1 + max((number for _, number, _ in self.records()), default=0)
 
     def ended(self) -> list[dict | Unreadable]:
         """All runs that ended, in the order in which they were started: their results, or why they cannot be read.
 
         All paths in the results are absolute, wherever the working directory was when they were written.
         """
-        return [found for _, _, found in self._records() if found is not None]
+        return [found for _, _, found in self.records() if found is not None]
 
     def results(self) -> list[dict]:
         """The results of all runs that ended and can be read, the oldest first; paths are absolute."""
         return [found for found in self.ended() if isinstance(found, dict)]
 
-    def _records(self) -> list[tuple[str, int, dict | Unreadable | None]]:
-        """Of every run, the oldest first: id, number, and results; None for one that has not ended.
+    def records(self) -> list[tuple[str, int, dict | Unreadable | None]]:
+        """Of every run, the oldest first: id, number, and results; None in their place for one that has not ended.
 
         Runs from before they were numbered have 0. Raises UserError if the folder of the runs cannot be read.
         """

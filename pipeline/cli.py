@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pipeline.commands import (
+    clean,
     compare,
     config,
     figures,
@@ -30,8 +31,8 @@ def main() -> None:
 
 
 for module in (
-    compare, config, figures, history, kubeflow, predict, presets, report, robustness, run, runs, slices, suspects,
-    trials,
+    clean, compare, config, figures, history, kubeflow, predict, presets, report, robustness, run, runs,
+    slices, suspects, trials,
 ):  # fmt: skip
     main.add_command(module.command)
 

@@ -182,13 +182,15 @@ def damage(artifact: metadata_store_pb2.Artifact) -> str | None:
     return None
 
 
-def discard(store: ml_metadata.MetadataStore, artifact: int) -> None:
-    """Marks an artifact as deleted: no cache and no resolver takes it any more."""
+def discard(store: ml_metadata.MetadataStore, *artifacts: int) -> None:
+    """Marks artifacts as deleted, all or none: no cache and no resolver takes them any more."""
     from ml_metadata.proto import metadata_store_pb2
 
-    (found,) = store.get_artifacts_by_id([artifact])
-    found.state = metadata_store_pb2.Artifact.DELETED
-    store.put_artifacts([found])
+    found = store.get_artifacts_by_id(artifacts) if artifacts else []
+    for artifact in found:
+        artifact.state = metadata_store_pb2.Artifact.DELETED
+    if found:
+        store.put_artifacts(found)
 
 
 def _recorded(artifact: metadata_store_pb2.Artifact, key: str) -> Mapping[str, int] | None:

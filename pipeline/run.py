@@ -26,7 +26,7 @@ from core.exit_codes import FAILURE, INTERRUPTED, NOT_PUSHED, OK, USER_ERROR
 from core.settings import DEFAULT_PRESET
 from core.workdir import Workdir
 from engines import check, jobs
-from pipeline import nodes
+from pipeline import cleaning, nodes
 from pipeline.progress import Node, Run
 from review import results, run_report
 from storage import schemes
@@ -144,6 +144,9 @@ def run(request: Request, workdir: Workdir, show: Callable[[Run, str | None], ob
                 raise
             state.notes.append(f"Warning: the report was not written. {words}")
             show(state, state.notes[-1])
+        if line := cleaning.after_run(workdir, request.settings, lock, folder / LOG):
+            state.notes.append(line)
+            show(state, line)
         return code, found
 
 

@@ -453,7 +453,7 @@ class Report(Part):
     tuning: list[Trial] = Field([], description="the best first; the model was trained with its values")
     training: list[Epoch] = []
     serving: Serving | None = None
-    history: list[Past] = Field([], description="oldest first, this one last")
+    history: list[Past] = Field([], description="oldest first, this one last; the newest 100")
     settings: dict[str, dict] = {}
     versions: dict[str, str] = Field({}, description="of Python, libraries and the code (git)")
     lineage: list[Artifact] = []

@@ -132,7 +132,7 @@ def test_the_floor_is_judged_by_tfma(measured, examples, model, tmp_path, above,
     floor = measured["accuracy"] + above
     run(examples, robustness.Plan(KINDS, 0, SIZE, floor), model, tmp_path / "evaluation")
     assert tfma.load_validation_result(str(tmp_path / "evaluation")).validation_ok is passed
-    limits = settings.Gates(min_corrupted_accuracy=floor)
+    limits = settings.Gates(min_accuracy=0, min_corrupted_accuracy=floor)
     (gate,) = [
         gate
         for gate in gates.judge(limits, 1.0, COUNT, {}, {}, corruptions=measured)

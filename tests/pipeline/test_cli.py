@@ -55,7 +55,9 @@ def loaded_modules(*arguments):
     return set(done.stderr.split())
 
 
-COMMANDS = "run runs slices suspects compare history figures trials report predict presets config robustness"
+COMMANDS = (
+    "run runs slices suspects compare history figures trials report predict presets config robustness clean"
+)
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS.split()])
