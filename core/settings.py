@@ -32,7 +32,7 @@ GIVEN = {
     "image", "label", "class_name", "id", "brightness", "contrast", "size", "sharpness", "hue", "width", "height",
     "digest", "predicted", "probability", "true_probability", "top", "top_probabilities", "probabilities",
 }  # fmt: skip
-AROUND = {"retention"}  # groups that no node computes with, and no report shows
+AROUND = {"retention", "notify"}  # groups that no node computes with, and no report shows
 
 Share = typing.Annotated[float, Field(ge=0, le=1)]
 Size = typing.Annotated[int, Field(ge=8, le=1024)]
@@ -330,6 +330,33 @@ class Retention(Group):
     )
 
 
+class Notify(Group):
+    """Whom `alexnet run` tells how it ended; on Kubeflow `kubeflow.webhook_secret` does."""
+
+    webhook: str | None = Field(
+        None, min_length=1, description="a file that holds the URL of a webhook, or env:NAME for a variable that does"
+    )
+    when: Literal["always", "problem"] = Field(
+        "always", description="problem: unless the model was pushed, or the part that was asked for ran"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _is_no_secret(self) -> Notify:
+        if self.webhook and "://" in self.webhook:
+            raise ValueError(
+                "notify.webhook takes a file that holds the URL, or env:NAME, and not the URL itself, which is a "
+                "secret and would stand in settings and reports"
+            )
+        if self.webhook == "env:":
+            raise ValueError("notify.webhook: name the variable, as in env:WEBHOOK_URL")
+        return self
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that holds the URL; "" if a file does."""
+        return self.webhook.removeprefix("env:") if self.webhook and self.webhook.startswith("env:") else ""
+
+
 # Options of Beam that a run has to know, or sets itself.
 OURS_INSTEAD = {
     "flink_master": "beam.master",
@@ -526,6 +553,7 @@ class Settings(Group):
     serving: Serving = Serving()
     push: Push = Push()
     retention: Retention = Retention()
+    notify: Notify = Notify()
     beam: Beam = Beam()
     kubeflow: Kubeflow = Kubeflow()
 

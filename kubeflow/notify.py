@@ -119,14 +119,14 @@ def read_url(file: str | None, variable: str, environ: Mapping[str, str]) -> str
 def message(status: Mapping[str, str], options: argparse.Namespace) -> dict[str, str]:
     """What is posted: {"text": ...}, in Slack's markup."""
     run = options.run_name or status["run"] or options.run_id or "a run"
-    of = f" of {_escape(options.pipeline)}" if options.pipeline else ""
-    name = f"*{_escape(run)}*{of}"
+    of = f" of {escape(options.pipeline)}" if options.pipeline else ""
+    name = f"*{escape(run)}*{of}"
     if status["state"] in SUCCESSFUL:
         lines = [f":white_check_mark: {name} succeeded."]
     else:
-        lines = [f":x: {name} did not succeed (state {_escape(status['state'])})."]
+        lines = [f":x: {name} did not succeed (state {escape(status['state'])})."]
     if status["error"]:
-        lines.append(_escape(status["error"][:LONGEST_TEXT]))
+        lines.append(escape(status["error"][:LONGEST_TEXT]))
     if options.ui.startswith(("http://", "https://")) and options.run_id:
         page = f"{options.ui.rstrip('/')}/#/runs/details/{urllib.parse.quote(options.run_id, safe='')}"
         page = urllib.parse.quote(page, safe="%/:?#[]@!$'()*+,;=~&").replace("&", "&amp;")
@@ -205,7 +205,7 @@ def _kind(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text for Slack: no mention, link or further line can come of it."""
     return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
 

@@ -184,7 +184,7 @@ def localised(chosen: settings.Settings) -> tuple[settings.Settings, str]:
     """
     files.absolute(".", "The current folder")
     source, said = names.local(chosen.data)
-    changes: dict[str, dict[str, str]] = {"data": {}, "push": {}}
+    changes: dict[str, dict[str, str]] = {"data": {}, "push": {}, "notify": {}}
     if source:
         changes["data"]["source"] = str(source)
     if (prepared := chosen.data.data_dir) is not None and "://" not in prepared:
@@ -200,6 +200,8 @@ def localised(chosen: settings.Settings) -> tuple[settings.Settings, str]:
         changes["push"]["destination"] = str(files.folder(pushed, "push.destination", written=True))
     elif pushed:
         _check_store(pushed)
+    if (webhook := chosen.notify.webhook) is not None and not chosen.notify.variable:
+        changes["notify"]["webhook"] = str(files.absolute(webhook, "notify.webhook"))
     groups = {name: getattr(chosen, name).model_copy(update=update) for name, update in changes.items()}
     return chosen.model_copy(update=groups), said
 
