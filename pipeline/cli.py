@@ -8,6 +8,7 @@ from pipeline.commands import (
     clean,
     compare,
     config,
+    doctor,
     figures,
     history,
     kubeflow,
@@ -31,7 +32,7 @@ def main() -> None:
 
 
 for module in (
-    clean, compare, config, figures, history, kubeflow, predict, presets, report, robustness, run, runs,
+    clean, compare, config, doctor, figures, history, kubeflow, predict, presets, report, robustness, run, runs,
     slices, suspects, trials,
 ):  # fmt: skip
     main.add_command(module.command)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from ..client import Client
 from ..cluster_api import RUN, STARTING, Api, Forbidden, waiting
 from ..connection import HOST, INSTALLED_IN, ClientError, Unreachable, clean
+from ..findings import FINE, MISSING, NOTE, UNKNOWN, Finding
 from ..schedules import TELLS_TIME
 from ..session import Server
 from ..workflow import Trouble
 from .cluster import ACCOUNT, USERS_ACCOUNT, Cluster, asking
-from .findings import FINE, MISSING, NOTE, UNKNOWN, Finding
 from .needs import Needs, Place, Task, read_needs
 from .probe import probe
 

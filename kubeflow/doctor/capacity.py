@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..connection import clean
+from ..findings import FINE, MISSING, NOTE, Finding
 from . import fit
-from .findings import FINE, MISSING, NOTE, Finding
 from .needs import Task
 
 

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from ..cluster_api import Api, Forbidden, NotFound
 from ..connection import ClientError, clean
+from ..findings import FINE, MISSING, NOTE, UNKNOWN, Finding
 from . import capacity, fit
-from .findings import FINE, MISSING, NOTE, UNKNOWN, Finding
 from .needs import Needs, Task
 
 ACCOUNT, USERS_ACCOUNT = "pipeline-runner", "default-editor"  # KFP's own, with one user and with several

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable
 
 from ..connection import clean
-from .findings import FINE, MISSING, UNKNOWN, Finding
+from ..findings import FINE, MISSING, UNKNOWN, Finding
 from .needs import Place
 
 CONTENT = b"Written by doctor, which removes it again.\n"

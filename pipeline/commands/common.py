@@ -14,7 +14,9 @@ import click
 from core import errors, files, output
 from core.errors import UserError
 from core.exit_codes import INTERRUPTED, OK, UNREAD, USER_ERROR
+from core.text import plain
 from core.workdir import DEFAULT
+from kubeflow.findings import Finding
 
 EXIT_CODES = """
 Exit codes: 0 the model was pushed (or the part asked for ran); 1 something broke, the log says what; 2 a mistake
@@ -107,6 +109,13 @@ def settings_options(command: Callable) -> Callable:
         "--preset", default="shapes10", show_default=True, metavar="NAME", help="A preset, or a YAML file like one."
     )
     return preset(changes(command))
+
+
+def show(found: Finding) -> None:
+    """Prints what a doctor found, and below it how to mend it."""
+    click.echo(f"{found.state:<7}  {plain(found.subject)}: {plain(found.text)}")
+    for line in found.mend.splitlines():
+        click.echo(f"         -> {plain(line)}")
 
 
 def tell(text: str) -> None:

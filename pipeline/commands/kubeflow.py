@@ -13,7 +13,7 @@ from core import files
 from core.errors import UserError
 from core.exit_codes import FAILURE
 from core.text import plain
-from pipeline.commands.common import Commands, settings_options, write
+from pipeline.commands.common import Commands, settings_options, show, write
 from pipeline.commands.kubeflow_options import (
     CONTEXT,
     compiled,
@@ -25,7 +25,6 @@ from pipeline.commands.kubeflow_options import (
 
 if typing.TYPE_CHECKING:
     from kubeflow import client as kfp
-    from kubeflow.doctor import Finding
 
 INGEST = "ImageExampleGen"
 REPORTERS = ("EvaluationReport", "ShowReport")  # a folder; and the page of its own that Kubeflow shows
@@ -154,7 +153,7 @@ def doctor(
         for one in doctors.examine(needs, connect, service_account, context, experiment):
             found.append(one)
             if form == "text":
-                _show(one)
+                show(one)
     except doctors.Unasked as problem:
         unasked = problem
     if form == "json":
@@ -378,12 +377,6 @@ def _upload(found: kfp.Client, package: kfp.Package) -> kfp.Version:
     version = found.upload(package)
     click.echo(f"{'Uploaded' if version.uploaded else 'There already:'} {version.name}")
     return version
-
-
-def _show(found: Finding) -> None:
-    click.echo(f"{found.state:<7}  {plain(found.subject)}: {plain(found.text)}")
-    for line in found.mend.splitlines():
-        click.echo(f"         -> {plain(line)}")
 
 
 def _tell(run: kfp.Run, node: kfp.Node) -> None:

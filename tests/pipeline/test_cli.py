@@ -56,7 +56,7 @@ def loaded_modules(*arguments):
 
 
 COMMANDS = (
-    "run runs slices suspects compare history figures trials report predict presets config robustness clean"
+    "run runs slices suspects compare history figures trials report predict presets config robustness clean doctor"
 )
 
 
