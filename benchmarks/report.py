@@ -96,6 +96,14 @@ PARTS = {
         "core. The ratios are to Beam's DirectRunner in the process itself. An engine is for several machines: on "
         "one it shows what it costs.",
     ),
+    "operation": (
+        "A year of runs",
+        "By `python -m benchmarks.operation`, on the smallest embedded data with a tiny network: every run has "
+        "data that count as new, so all nodes work each time. Copies are entered into ML Metadata as TFX enters "
+        "runs, with files of their own, and what a run does at its end is done after each. Artifacts and pushed "
+        "versions stay within a bound; results and reports, which are kept of all runs, grow by the same amount with "
+        "each, and so does ML Metadata.",
+    ),
     "reviewed": (
         "What a reviewer asks",
         "By `python -m benchmarks.reviewed`: whole runs, before and after the temperature that Trainer fits on the "

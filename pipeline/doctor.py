@@ -79,7 +79,7 @@ def python() -> Finding:
     if MACHINES.get(system) != machine:
         text = f"TFX 1.21 has no packages for {system} on {machine}."
         return Finding("Python", MISSING, text, "use Linux on x86_64 or macOS on arm64")
-    return Finding("Python", FINE, f"{version} on {system} {machine}, {shown(sys.executable)}.")
+    return Finding("Python", FINE, f"{version} on {system} {machine}, in {shown(sys.prefix)}.")
 
 
 def c_library() -> Iterator[Finding]:

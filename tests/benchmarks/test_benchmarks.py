@@ -1,6 +1,7 @@
 """What the benchmarks count, read, compare and write; not what they measure."""
 
 import json
+import pathlib
 import re
 
 import keras
@@ -8,6 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 from image_data import CLASSES, batches, write_dark_and_light, write_folder
+from ledger import Ledger, open_store
+from ml_metadata.proto import metadata_store_pb2
 from run_data import ended, evaluated
 
 from benchmarks import (
@@ -18,6 +21,7 @@ from benchmarks import (
     guard,
     machine,
     near_duplicates,
+    operation,
     pipeline,
     reference,
     report,
@@ -27,6 +31,8 @@ from benchmarks import (
 from core import images, settings
 from core.errors import UserError
 from core.settings import Model
+from core.workdir import Workdir
+from pipeline import inventory
 from trainer import model
 
 
@@ -357,3 +363,27 @@ def test_near_duplicates_are_counted_in_any_source_and_changed_pictures_found_ag
     assert written["found"]["test"] == 4
     assert set(written["found_again"]) == set(near_duplicates.CHANGES)
     assert PIL.Image.open(tmp_path / "s.png").size[1] == near_duplicates.ENLARGED + 16
+
+
+def test_copies_of_runs_are_whole_in_ml_metadata_and_retained_like_runs(tmp_path):
+    ledger = Ledger(Workdir(tmp_path / "work"))
+    ledger.run("20260101-000000", name="shapes10")
+    for name in ("log.txt", "events.jsonl", "summary.json"):
+        (ledger.workdir.run("20260101-000000") / name).write_text("{}")
+    nodes = {"Trainer": {"state": "done", "seconds": 1.0}}
+    results = ledger.workdir.run("20260101-000000") / "results.json"
+    results.write_text(json.dumps(json.loads(results.read_text()) | {"nodes": nodes}))
+    for number in (2, 3, 4):
+        operation.copy(ledger.workdir, number)
+    found = ledger.workdir.results()
+    assert [one["run"] for one in found] == [f"2026010{day}-000000" for day in (1, 2, 3, 4)]
+    assert len({one["evaluation"]["path"] for one in found} | {one["pushed"]["path"] for one in found}) == 8
+    for one in found:
+        assert pathlib.Path(one["pushed"]["path"], "saved_model.pb").is_file()
+    store = open_store(ledger.workdir)
+    assert len(store.get_artifacts()) == 4 * 10
+    assert inventory.look(store, ledger.workdir) == []
+    operation.retain(ledger.workdir, {"runs": 1, "versions": 2})
+    states = [one.state for one in open_store(ledger.workdir).get_artifacts()]
+    assert states.count(metadata_store_pb2.Artifact.LIVE) == 10 + 3  # and the model of the other version
+    assert len(list(ledger.workdir.serving("shapes10").glob("[0-9]*"))) == 2

@@ -336,3 +336,15 @@ def test_a_network_with_own_layers_names_the_import(report):
     lrn = report.model_copy(update={"settings": {"model": {"normalization": "lrn"}}})
     assert "`trainer.model`" in card.markdown(lrn)
     assert "trainer.model" not in card.markdown(report)
+
+
+def test_a_report_hands_on_the_newest_evaluations_and_not_all_for_ever():
+    def past(number):
+        return schema.Past(run=f"{number}", made="2026", count=1, accuracy=1, recalls={}, blessed=True)
+
+    assert [one.run for one in evaluation_report.course(None, past(1))] == ["1"]
+    earlier = [past(number) for number in range(evaluation_report.PASTS)]
+    before = make_report()[0].model_copy(update={"history": earlier})
+    course = evaluation_report.course(before, past("new"))
+    assert len(course) == evaluation_report.PASTS
+    assert (course[0].run, course[-1].run) == ("1", "new")
