@@ -9,8 +9,8 @@ from pipeline import pipeline
 
 # These say how a thing is told, asked for, started, fetched or written, not what it is.
 HARMLESS = (
-    "core/errors.py", "core/events.py", "core/files.py", "core/harm.py", "core/processes.py", "core/settings.py", "core/text.py",
-    "core/yaml_text.py", "storage",
+    "core/errors.py", "core/events.py", "core/files.py", "core/harm.py", "core/processes.py", "core/settings.py",
+    "core/text.py", "core/yaml_text.py", "storage",
 )  # fmt: skip
 PACKAGES = ("components", "core", "review", "storage", "trainer")
 
