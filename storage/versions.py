@@ -67,7 +67,7 @@ def remove(folder: str, number: int) -> None:
     if not fileio.isdir(folder):
         return
     version, beside = os.path.join(folder, str(number)), os.path.join(folder, f"{number}.json")
-    with _alone(folder):
+    with alone(folder):
         if fileio.exists(version):
             fileio.rename(version, os.path.join(folder, f"{GOING}{uuid.uuid4().hex}"))
         if fileio.exists(beside):
@@ -115,7 +115,7 @@ def publish(
         return store.publish(source, folder, digest, extra, properties)
     fileio.makedirs(folder)
     incoming = os.path.join(folder, f"{INCOMING}{uuid.uuid4().hex}")
-    with _alone(folder):
+    with alone(folder):
         existing = versions(folder)
         if existing and (known or fingerprint)(os.path.join(folder, str(existing[-1]))) == digest:
             return existing[-1]
@@ -147,22 +147,29 @@ def _object_store(folder: str) -> ModuleType | None:
 
 
 @contextlib.contextmanager
-def _alone(folder: str) -> Iterator[None]:
-    """Lets one caller at a time write into a history on a volume; the system ends the turn of one that was killed."""
+def alone(folder: str, name: str = ".lock") -> Iterator[None]:
+    """Lets one caller at a time write into a history on a volume; the system ends the turn of one that was killed.
+
+    Args:
+        folder: the history.
+        name: of the file in it that is locked. Who holds several takes ".lock" last.
+    """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # some file systems cannot lock
-            file = stack.enter_context(open(os.path.join(folder, ".lock"), "a"))  # NFS locks what is open for writing
+            file = stack.enter_context(open(os.path.join(folder, name), "a"))  # NFS locks what is open for writing
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def fingerprint(folder: str) -> str:
-    """A digest of all files below a folder and of their names."""
+def fingerprint(folder: str, of: Callable[[str], bool] = lambda name: True) -> str:
+    """A digest of the files below a folder, and of their names; `of` says by its path below it which count."""
     digest = hashlib.sha256()
     for inner, _, names in sorted(fileio.walk(folder)):
         for name in sorted(names):
             path = os.path.join(str(inner), str(name))
-            digest.update(f"{os.path.relpath(path, folder)}\0".encode())
+            if not of(below := os.path.relpath(path, folder)):
+                continue
+            digest.update(f"{below}\0".encode())
             with fileio.open(path, "rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
