@@ -1,35 +1,33 @@
-"""Pusher: TFX's own, but it pushes atomically and only once.
+"""Pusher: TFX's own, but it pushes atomically, only once, and nothing that people have decided against.
 
 The stock executor copies file by file into the folder that the server watches, and pushes a second time whenever it
-runs twice. This one lets a version appear at once (`storage.versions.publish`), on a volume or in an object store,
-and finds a model that is already there.
+runs twice. This one lets a version appear at once (`components.pushing`), on a volume or in an object store, and
+finds a model that is already there. With `push.approval: manual` the model waits (`components.decisions`).
 """
 
 from __future__ import annotations
 
-import json
-import os
 import pathlib
 from typing import Any
 
 from tfx import types
 from tfx.components.pusher import executor as tfx_pusher
 from tfx.dsl.components.base import base_component, executor_spec
-from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
+from components import decisions, pushing
 from components.evaluation_report import Report
-from core import walk
-from core.errors import UserError
+from core import who
+from core.events import emit
 from review.report import build
-from storage import retention, versions
-from storage.object_store import ObjectStoreError
+from storage import retention
 
-RECORD = os.path.join("assets.extra", "pushed.json")
-CARD = os.path.join("assets.extra", build.CARD)
-REPORT, KEEP = "report", "keep_versions"
+REPORT, KEEP, APPROVAL, DECIDED, RUN = "report", "keep_versions", "approval", "decided", "run"
+MANUAL = "manual"
+# Custom properties of what was not pushed: where the model waits, or what people decided against it.
+WAITS_IN, HELD = "waits_in", "held"
 
 
 class Executor(tfx_pusher.Executor):
@@ -48,11 +46,32 @@ class Executor(tfx_pusher.Executor):
             return
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
-        reports = input_dict.get(REPORT)
-        card = os.path.join(reports[0].uri, build.CARD) if reports else None
-        path, version = push(self.GetModelPath(input_dict), destination.filesystem.base_directory, card)
+        base = destination.filesystem.base_directory
+        run = exec_properties.get(RUN) or getattr(self._context, "pipeline_run_id", None) or ""
+        facts, card = pushing.Facts(run), None
+        if reports := input_dict.get(REPORT):
+            facts = pushing.Facts.of_report(run, reports[0].uri)
+            card = pathlib.Path(reports[0].uri, build.CARD).read_bytes()
+        model = self.GetModelPath(input_dict)
+        record = pushing.record_of(model, facts)
+        with decisions.turn(base, of_run=True):
+            decisions.settle(base)
+            if why := decisions.held(base, record["fingerprint"]):
+                self._hold(pushed, HELD, why)
+                emit("note", text=f"the model is not pushed: {why}")
+                return
+            serves = decisions.serving_fingerprint(base) == record["fingerprint"]
+            if exec_properties.get(APPROVAL) == MANUAL and not serves:
+                self._hold(pushed, WAITS_IN, decisions.wait(model, base, record, card))
+                return
+            entry = {"kind": decisions.PUSHED, "by": who.name(), "reason": ""}
+            path, version = decisions.decide(model, base, record, card, entry)
         self._MarkPushed(pushed, pushed_destination=path, pushed_version=version)
-        retention.tidy(destination.filesystem.base_directory, int(exec_properties.get(KEEP) or 0))
+        retention.tidy(base, int(exec_properties.get(KEEP) or 0))
+
+    def _hold(self, pushed: types.Artifact, name: str, value: str) -> None:
+        self._MarkNotPushed(pushed)
+        pushed.set_string_custom_property(name, value)
 
 
 class PusherSpec(component_spec.ComponentSpec):
@@ -61,6 +80,9 @@ class PusherSpec(component_spec.ComponentSpec):
     PARAMETERS = {
         **standard_component_specs.PusherSpec.PARAMETERS,
         KEEP: component_spec.ExecutionParameter(type=int),
+        APPROVAL: component_spec.ExecutionParameter(type=str),
+        DECIDED: component_spec.ExecutionParameter(type=str),
+        RUN: component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {
         **standard_component_specs.PusherSpec.INPUTS,
@@ -76,58 +98,21 @@ class Pusher(base_component.BaseComponent):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
     def __init__(
-        self, push_destination: pusher_pb2.PushDestination, keep_versions: int = 0, **inputs: types.BaseChannel
+        self,
+        push_destination: pusher_pb2.PushDestination,
+        keep_versions: int = 0,
+        approval: str = "none",
+        decided: str = "",
+        **inputs: types.BaseChannel,
     ) -> None:
         """Args:
         push_destination: with `filesystem.base_directory`.
         keep_versions: how many of the newest stay there, see `storage.retention`; 0: all.
+        approval: "manual" lets a blessed model wait until somebody approves it.
+        decided: changes with the decisions about that folder, for the cache.
         **inputs: of `PusherSpec`.
         """
         pushed = types.Channel(type=standard_artifacts.PushedModel)
-        given = {"push_destination": push_destination, KEEP: keep_versions}
+        given = {"push_destination": push_destination, KEEP: keep_versions, APPROVAL: approval, DECIDED: decided}
+        given[RUN] = ""  # an orchestrator that tells its executors nothing of the run puts the id there
         super().__init__(PusherSpec(**given, pushed_model=pushed, **inputs))
-
-
-def push(model: str, base: str, card: str | None = None) -> tuple[str, str]:
-    """Makes the SavedModel `model` the newest version below `base`.
-
-    A version appears complete or not at all. A model with the same content as the newest version is not pushed again.
-
-    Args:
-        model: a folder.
-        base: the folder that servers watch, or a folder in an object store, such as s3://BUCKET/FOLDER.
-        card: the model card, a Markdown file; it is put into `assets.extra/`.
-
-    Returns:
-        The path of the version, and its number as text.
-
-    Raises:
-        UserError: the object store is not there, or refuses.
-    """
-    digest = versions.fingerprint(model)
-
-    def known(version: str) -> str:
-        """A version of this very model counts as pushed only while all its files are there."""
-        whole = walk.missing(pathlib.Path(version), walk.contents(pathlib.Path(model))) is None
-        return pushed_fingerprint(version) if whole else ""
-
-    extra = {RECORD: json.dumps({"fingerprint": digest, "model": model}).encode()}
-    if card:
-        extra[CARD] = pathlib.Path(card).read_bytes()
-    try:
-        version = str(versions.publish(model, base, digest, extra, known=known))
-    except ObjectStoreError as problem:
-        raise UserError(str(problem)) from None
-    return os.path.join(base, version), version
-
-
-def pushed_fingerprint(version: str) -> str:
-    """Of the model in the folder of a version that `push` made; "" for any other, and where that is damaged."""
-    path = os.path.join(version, RECORD)
-    if not fileio.exists(path):
-        return ""
-    try:
-        with fileio.open(path, "r") as file:
-            return json.loads(file.read())["fingerprint"]
-    except (ValueError, KeyError, TypeError):
-        return ""

@@ -317,6 +317,9 @@ class Push(Group):
     destination: str | None = Field(
         None, description=f"a folder for TF Serving, also {schemes.WORDS}; default: WORKDIR/serving/NAME"
     )
+    approval: Literal["none", "manual"] = Field(
+        "none", description="manual: a blessed model waits until `alexnet approve` or `alexnet reject` decides"
+    )
 
 
 class Retention(Group):

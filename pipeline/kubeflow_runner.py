@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_node
@@ -151,12 +152,18 @@ def compile(settings: Settings, image: str = IMAGE) -> str:
                 parameters=parameters,
                 image_pull_policy=options.image_pull_policy,
                 image_pull_secrets=options.image_pull_secrets,
-                told={} if tasks[INGEST].cache else {f"{INGEST}.due": compiler.DUE},
+                told=_told(tasks),
                 exit_task=_notify(options, pipeline.pipeline_info.pipeline_name),
             ),
         )
     except compiler.CompileError as problem:
         raise UserError(str(problem)) from None
+
+
+def _told(tasks: Mapping[str, compiler.Task]) -> dict[str, str]:
+    """What nodes learn of the run. As that is another in each, no node that is cached can be told it."""
+    wanted = {INGEST: (f"{INGEST}.due", compiler.DUE), "Pusher": ("Pusher.run", compiler.RUN_UUID)}
+    return dict(told for name, told in wanted.items() if not tasks[name].cache)
 
 
 def _places(settings: Settings) -> tuple[Places, FolderHistory]:

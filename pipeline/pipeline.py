@@ -109,6 +109,7 @@ class Places:
         checkpoints: of a training that is under way; "" for none.
         push: versions of the model for the server.
         keep: how many of the newest stay there; 0: all.
+        decided: changes with what people decide about these, for the cache.
     """
 
     root: str
@@ -116,6 +117,7 @@ class Places:
     checkpoints: str
     push: str
     keep: int = 0
+    decided: str = ""
 
 
 class History(Protocol):
@@ -125,13 +127,13 @@ class History(Protocol):
         """A node with the output `statistics`: those of the run before the one that made `current`, or none."""
 
     def baseline(self, current: types.BaseChannel) -> base_node.BaseNode:
-        """A node with the output `model`: the latest blessed one from before `current`, or none."""
+        """A node with the output `model`: the one that serves, or did before `current` came, or none."""
 
     def report(self, current: types.BaseChannel) -> base_node.BaseNode:
         """A node with the output `report`: of the run before the one that made the evaluation `current`, or none."""
 
     def latest(self) -> base_node.BaseNode:
-        """A node with the output `model`: the latest blessed one, or none."""
+        """A node with the output `model`: the one that serves, or none."""
 
     def keep(self, produced: OutputChannel, after: base_node.BaseNode) -> list[base_node.BaseNode]:
         """Nodes that hand `produced` on, to later runs or to a server, once `after` has succeeded; maybe none."""
@@ -279,6 +281,8 @@ def create_pipeline(
         infra_blessing=serving.outputs["blessing"],
         report=report.outputs["report"],
         keep_versions=places.keep,
+        approval=settings.push.approval,
+        decided=places.decided,
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=os.fspath(places.push))
         ),

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from review.report import schema
 
 MOST = 3
+DECIDED = {
+    "approved": "Approved",
+    "rejected": "Rejected",
+    "rolled back": "Taken up again by a rollback",
+    "pushed by hand": "Pushed by hand",
+    "taken out of service": "Taken out of service by a rollback",
+}
 SUSPECTED = 0.002  # share of labels below which chance alone names some
 
 
@@ -25,6 +32,12 @@ def of_report(report: schema.Report, percent: Callable[[float], str] = "{:.1%}".
     """
     found = [_leaked(report.evaluation, percent), _suspected(report, percent), _weakest(report.evaluation, percent)]
     return [line for line in found if line][:MOST]
+
+
+def decision(made: schema.Decision) -> str:
+    """What somebody decided about a model, in a sentence."""
+    against = f" against {', '.join(made.against)}" if made.against else ""
+    return f"{DECIDED[made.kind]}{against} by {made.by}, {made.at.replace('T', ' ')[:16]}: {made.reason}"
 
 
 def _leaked(part: schema.Evaluation, percent: Callable[[float], str]) -> str | None:

@@ -74,8 +74,15 @@ def sections(report: schema.Report) -> list[Section]:
     ]
 
 
+def stamped(markdown: str, sentence: str) -> str:
+    """A card with a sentence right below its title: what was decided when the card lay there already."""
+    title, _, rest = markdown.partition("\n")
+    return f"{title}\n\n**{markdown_words(sentence)}**\n{rest}"
+
+
 def _details(report: schema.Report) -> list[Block]:
     rows: list[tuple[str, Words]] = [("What it is", report.model), ("State", report.verdict.sentence)]
+    rows += [("Decision", notes.decision(made)) for made in report.decisions]
     rows += [("Not to be missed", line) for line in notes.of_report(report, web.percent)]
     if report.run:
         preset = (", preset ", Code(report.run.preset)) if report.run.preset else ()

@@ -25,8 +25,23 @@ class Part(pydantic.BaseModel):
 class Verdict(Part):
     """Whether the model may serve."""
 
-    state: Literal["pushed", "not pushed", "cleared"] = Field(description="cleared: may be pushed, and is not yet")
+    state: Literal["pushed", "not pushed", "cleared", "waiting"] = Field(
+        description="cleared: may be pushed, and is not yet; waiting: for approval"
+    )
     sentence: str = Field(description="the state and why, for people")
+
+
+class Decision(Part):
+    """What somebody decided about the model."""
+
+    kind: Literal["approved", "rejected", "rolled back", "pushed by hand", "taken out of service"] = Field(
+        description="rolled back: to this model; taken out of service: by a rollback to an earlier one"
+    )
+    at: str = Field(description="local time with offset, ISO 8601")
+    by: str
+    reason: str
+    version: str | None = Field(None, description="that serves since; null for what was rejected")
+    against: list[str] = Field([], description="what spoke against the model and was overruled")
 
 
 class Node(Part):
@@ -443,6 +458,7 @@ class Report(Part):
     name: str = Field(description="of the data, as results are filed")
     made: str = Field(description="when the evaluation was made, local time, ISO 8601")
     verdict: Verdict
+    decisions: list[Decision] = Field([], description="of people about this model, the oldest first")
     run: Run | None = None
     model: str = Field(description="the network in a sentence")
     evaluation: Evaluation

@@ -5,13 +5,13 @@ import pathlib
 import pytest
 from tfx.dsl.io import fileio
 
-from components import pusher
+from components import pushing
 from core.errors import UserError
 from storage import versions
 
 
 def test_a_version_is_a_complete_copy(model, tmp_path):
-    path, version = pusher.push(str(model), str(tmp_path / "serving"))
+    path, version = pushing.push(str(model), str(tmp_path / "serving"))
     assert path == str(tmp_path / "serving" / version)
     assert version.isdigit()
     for file in ("saved_model.pb", "variables/variables.index"):
@@ -20,40 +20,40 @@ def test_a_version_is_a_complete_copy(model, tmp_path):
 
 def test_an_object_store_gets_a_version_once(model, s3, tmp_path):
     (tmp_path / "card.md").write_text("# Card")
-    path, version = pusher.push(str(model), "s3://bucket/serving/pets", str(tmp_path / "card.md"))
+    path, version = pushing.push(str(model), "s3://bucket/serving/pets", str(tmp_path / "card.md"))
     assert path == f"s3://bucket/serving/pets/{version}"
-    with fileio.open(f"{path}/{pusher.CARD}") as file:
+    with fileio.open(f"{path}/{pushing.CARD}") as file:
         assert file.read() == "# Card"
-    assert pusher.pushed_fingerprint(path) == versions.fingerprint(str(model))
-    assert pusher.push(str(model), "s3://bucket/serving/pets") == (path, version)
+    assert pushing.pushed_fingerprint(path) == versions.fingerprint(str(model))
+    assert pushing.push(str(model), "s3://bucket/serving/pets") == (path, version)
     assert versions.versions("s3://bucket/serving/pets") == [int(version)]
 
 
 def test_a_missing_bucket_is_the_users_mistake(model, s3):
     with pytest.raises(UserError, match="no bucket elsewhere"):
-        pusher.push(str(model), "s3://elsewhere/serving")
+        pushing.push(str(model), "s3://elsewhere/serving")
 
 
 def test_the_same_model_is_pushed_once(model, tmp_path):
-    assert pusher.push(str(model), str(tmp_path / "serving")) == pusher.push(str(model), str(tmp_path / "serving"))
+    assert pushing.push(str(model), str(tmp_path / "serving")) == pushing.push(str(model), str(tmp_path / "serving"))
     assert len(versions.versions(str(tmp_path / "serving"))) == 1
 
 
 def test_another_model_becomes_a_higher_version(model, tmp_path):
-    _, first = pusher.push(str(model), str(tmp_path / "serving"))
+    _, first = pushing.push(str(model), str(tmp_path / "serving"))
     (model / "saved_model.pb").write_bytes(b"another graph")
-    _, second = pusher.push(str(model), str(tmp_path / "serving"))
+    _, second = pushing.push(str(model), str(tmp_path / "serving"))
     assert int(second) > int(first)
     assert versions.versions(str(tmp_path / "serving")) == [int(first), int(second)]
 
 
 def test_an_older_model_can_be_pushed_again(model, tmp_path):
     serving = str(tmp_path / "serving")
-    pusher.push(str(model), serving)
+    pushing.push(str(model), serving)
     (model / "saved_model.pb").write_bytes(b"another graph")
-    pusher.push(str(model), serving)
+    pushing.push(str(model), serving)
     (model / "saved_model.pb").write_bytes(b"graph")
-    pusher.push(str(model), serving)
+    pushing.push(str(model), serving)
     assert len(versions.versions(serving)) == 3
 
 
@@ -65,7 +65,7 @@ def test_a_push_that_fails_leaves_nothing_to_serve(model, tmp_path, monkeypatch)
 
     monkeypatch.setattr(versions.io_utils, "copy_dir", fail)
     with pytest.raises(OSError, match="disk full"):
-        pusher.push(str(model), str(tmp_path / "serving"))
+        pushing.push(str(model), str(tmp_path / "serving"))
     assert [path.name for path in (tmp_path / "serving").iterdir()] == [".lock"]
 
 
@@ -81,20 +81,20 @@ def test_what_is_no_version_is_not_counted(tmp_path):
     [
         lambda version: (version / "variables/variables.index").unlink(),
         lambda version: (version / "saved_model.pb").write_bytes(b"gra"),
-        lambda version: (version / pusher.RECORD).unlink(),
-        lambda version: (version / pusher.RECORD).write_text("{"),
-        lambda version: (version / pusher.RECORD).write_text("[]"),
+        lambda version: (version / pushing.RECORD).unlink(),
+        lambda version: (version / pushing.RECORD).write_text("{"),
+        lambda version: (version / pushing.RECORD).write_text("[]"),
     ],
 )
 def test_a_version_that_was_damaged_does_not_count_as_pushed(model, tmp_path, damage):
-    path, first = pusher.push(str(model), str(tmp_path / "serving"))
+    path, first = pushing.push(str(model), str(tmp_path / "serving"))
     damage(pathlib.Path(path))
-    whole, second = pusher.push(str(model), str(tmp_path / "serving"))
+    whole, second = pushing.push(str(model), str(tmp_path / "serving"))
     assert int(second) > int(first)
     assert pathlib.Path(whole, "saved_model.pb").read_bytes() == b"graph"
 
 
 def test_what_others_put_into_a_version_does_not_count(model, tmp_path):
-    path, first = pusher.push(str(model), str(tmp_path / "serving"))
+    path, first = pushing.push(str(model), str(tmp_path / "serving"))
     pathlib.Path(path, "assets.extra", "tf_serving_warmup_requests").write_bytes(b"")
-    assert pusher.push(str(model), str(tmp_path / "serving")) == (path, first)
+    assert pushing.push(str(model), str(tmp_path / "serving")) == (path, first)

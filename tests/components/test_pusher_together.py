@@ -6,18 +6,18 @@ import sys
 
 import pytest
 
-from components import pusher
+from components import pushing
 from storage import versions
 
 ROUNDS = 10
 # Waits for a line of its input before each round, so that all processes begin it together.
 PUSHES = """
 import sys
-from components import pusher
+from components import pushing
 model, serving, which = sys.argv[1:]
 print("ready", flush=True)
 for number, _ in enumerate(sys.stdin):
-    print(pusher.push(f"{model}/{which}/{number}", f"{serving}/{number}")[1], flush=True)
+    print(pushing.push(f"{model}/{which}/{number}", f"{serving}/{number}")[1], flush=True)
 """
 
 
@@ -38,7 +38,7 @@ def models(tmp_path):
 def test_pushes_at_once_all_succeed_and_readers_never_see_half(models, tmp_path):
     which = "aab"  # two processes push the same model, a third another one
     serving = tmp_path / "serving"
-    root = pathlib.Path(pusher.__file__).parents[1]
+    root = pathlib.Path(pushing.__file__).parents[1]
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PUSHES, str(models), str(serving), one],

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from image_data import pack, write_folder
 
-from components import pusher
+from components import pushing
 from components.sources import fingerprint, open_source
 from core import events, settings
 from core.errors import UserError
@@ -80,7 +80,7 @@ def test_what_is_not_there_is_the_users_mistake(server, bucket, model, scratch, 
         Workdir(tmp_path).model(f"{bucket}/serving/1")
     if server.scheme != "s3":  # SeaweedFS makes it
         with pytest.raises(UserError, match=r"no (bucket|container) tests-elsewhere"):
-            pusher.push(str(model), elsewhere)
+            pushing.push(str(model), elsewhere)
 
 
 def test_a_destination_is_looked_at_before_the_run(server, bucket):
@@ -109,11 +109,11 @@ def exported(tmp_path_factory):
 
 def test_a_model_is_pushed_once_and_predicts_from_there(bucket, exported, tmp_path, monkeypatch):
     (tmp_path / "card.md").write_text("# Card")
-    path, version = pusher.push(str(exported), f"{bucket}/serving", str(tmp_path / "card.md"))
+    path, version = pushing.push(str(exported), f"{bucket}/serving", str(tmp_path / "card.md"))
     assert path == f"{bucket}/serving/{version}"
-    assert object_store.read(f"{path}/{pusher.CARD}") == b"# Card"
-    assert pusher.pushed_fingerprint(path) == versions.fingerprint(str(exported))
-    assert pusher.push(str(exported), f"{bucket}/serving") == (path, version)
+    assert object_store.read(f"{path}/{pushing.CARD}") == b"# Card"
+    assert pushing.pushed_fingerprint(path) == versions.fingerprint(str(exported))
+    assert pushing.push(str(exported), f"{bucket}/serving") == (path, version)
     assert versions.versions(f"{bucket}/serving") == [int(version)]
 
     PIL.Image.fromarray(np.full((16, 16, 3), (10, 200, 30), "uint8")).save(tmp_path / "leaf.png")
