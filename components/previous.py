@@ -8,14 +8,18 @@ same answer however often the run is repeated.
 from __future__ import annotations
 
 import os
+import re
 
 import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.common import resolver
+from tfx.utils import path_utils
 
+from components import decisions, pushing
 from core.events import emit
+from storage import versions
 
 CURRENT = "current"  # the key of the artifact that others must precede
 
@@ -38,7 +42,17 @@ class PreviousStatisticsStrategy(resolver.ResolverStrategy):
 
 
 class PreviousBlessedModelStrategy(resolver.ResolverStrategy):
-    """`model`: the latest model that an Evaluator blessed and that is older than the current one."""
+    """`model`: the model that serves, or would if the current one and later ones had not been pushed.
+
+    Where none was pushed that is still known, it is the latest that an Evaluator blessed, that is older than the
+    current one, and that nobody rejected or rolled back. Without a current one, all count.
+    """
+
+    def __init__(self, push: str = "") -> None:
+        """Args:
+        push: the folder of versions for servers; "": none is known.
+        """
+        self._push = push
 
     def resolve_artifacts(
         self, store: ml_metadata.MetadataStore, input_dict: dict[str, list[types.Artifact]]
@@ -48,13 +62,45 @@ class PreviousBlessedModelStrategy(resolver.ResolverStrategy):
             for blessing in input_dict["model_blessing"]
             if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == constants.BLESSED_VALUE
         }
-        models = latest([model for model in before(input_dict)["model"] if model.id in blessed])
-        tell("baseline model", models, lost_models(store, input_dict))
-        return {
+        current = input_dict.get(CURRENT, [])
+        earlier = before(input_dict)["model"] if current else input_dict["model"]
+        models = self._served(earlier, current)
+        if not models:
+            out = self._taken_out()
+            models = latest([one for one in earlier if one.id in blessed and filed(one.uri) not in out])
+            if current:
+                tell("baseline model", models, lost_models(store, input_dict))
+        found = {
             "model": models,
-            "model_blessing": [blessed[model.id] for model in models],
-            CURRENT: input_dict[CURRENT],
+            "model_blessing": [blessed[model.id] for model in models if model.id in blessed],
         }
+        return {**found, CURRENT: current} if current else found
+
+    def _served(self, earlier: list[types.Artifact], current: list[types.Artifact]) -> list[types.Artifact]:
+        """The model of the newest version, but for versions of the current model and of later ones."""
+        known = {filed(model.uri): model for model in earlier}
+        with pushing.told():
+            numbers = versions.versions(self._push) if self._push else []
+        for number in reversed(numbers):
+            record = pushing.read(os.path.join(self._push, str(number))) or {}
+            place = filed(record.get("model", ""))
+            if model := known.get(place):
+                path = path_utils.serving_model_path(model.uri)
+                if versions.fingerprint(path) == record["fingerprint"]:
+                    return [model]
+            if not any(is_later(place, filed(one.uri)) for one in current):
+                return []  # of another pipeline, or gone
+        return []
+
+    def _taken_out(self) -> set[str]:
+        """Where the models were made that people have rejected or rolled back."""
+        if not self._push:
+            return set()
+        found = set()
+        for digest, entry in decisions.standing(decisions.log(self._push)).items():
+            told = [entry, *entry.get("withdrawn", ())]
+            found |= {filed(one.get("model", "")) for one in told if one.get("fingerprint") == digest}
+        return found
 
 
 class PreviousReportStrategy(resolver.ResolverStrategy):
@@ -66,6 +112,18 @@ class PreviousReportStrategy(resolver.ResolverStrategy):
         found = latest(before(input_dict)["report"])
         tell("previous report", found, lost(store, input_dict, "alexnet.EvaluationReport"))
         return {"report": found, CURRENT: input_dict[CURRENT]}
+
+
+def filed(uri: str) -> str:
+    """How TFX filed an artifact, wherever the working directory was then: artifacts/DATA/NODE/OUTPUT/EXECUTION."""
+    found = re.search(r"(?:^|/)(artifacts/[^/]+/[^/]+/[^/]+/\d+)(?:/|$)", uri)
+    return found[1] if found else ""
+
+
+def is_later(place: str, other: str) -> bool:
+    """Whether an artifact is another, or was made after it by the same node; both as `filed`."""
+    (folder, _, number), (others, _, first) = place.rpartition("/"), other.rpartition("/")
+    return folder == others and bool(folder) and int(number) >= int(first)
 
 
 def before(input_dict: dict[str, list[types.Artifact]]) -> dict[str, list[types.Artifact]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import json
 import os
 import pathlib
@@ -91,16 +92,18 @@ def _run(
     from tfx.orchestration import metadata
     from tfx.orchestration import pipeline as tfx_pipeline
 
+    from components import decisions
     from engines.session import Session
     from pipeline import lineage
     from pipeline.pipeline import create_pipeline
 
     connection = metadata.sqlite_metadata_connection_config(str(workdir.metadata))
     base = prepare(connection, settings, workdir)
+    places = dataclasses.replace(places, decided=decisions.stamp(places.push))
     pipeline = create_pipeline(
         settings,
         places,
-        LocalHistory(),
+        LocalHistory(places.push),
         request["data_version"],
         request["schema_version"],
         metadata_connection_config=connection,
@@ -185,6 +188,12 @@ def prepare(connection: object, settings: settings_module.Settings, workdir: Wor
 class LocalHistory:
     """What earlier runs left, found by resolvers in the metadata store."""
 
+    def __init__(self, push: str) -> None:
+        """Args:
+        push: the folder of versions for servers; the newest there is the baseline.
+        """
+        self._push = {"push": push}
+
     def statistics(self, current: types.BaseChannel) -> base_node.BaseNode:
         """See pipeline.pipeline.History."""
         from tfx.types.standard_artifacts import ExampleStatistics
@@ -200,7 +209,7 @@ class LocalHistory:
         from components.previous import PreviousBlessedModelStrategy
 
         kinds = {"model": Model, "model_blessing": ModelBlessing}
-        return _resolver("Baseline", PreviousBlessedModelStrategy, current, **kinds)
+        return _resolver("Baseline", PreviousBlessedModelStrategy, current, self._push, **kinds)
 
     def report(self, current: types.BaseChannel) -> base_node.BaseNode:
         """See pipeline.pipeline.History."""
@@ -211,25 +220,32 @@ class LocalHistory:
 
     def latest(self) -> base_node.BaseNode:
         """See pipeline.pipeline.History."""
-        from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
         from tfx.types.standard_artifacts import Model, ModelBlessing
 
+        from components.previous import PreviousBlessedModelStrategy
+
         kinds = {"model": Model, "model_blessing": ModelBlessing}
-        return _resolver("WarmStart", LatestBlessedModelStrategy, None, **kinds)
+        return _resolver("WarmStart", PreviousBlessedModelStrategy, None, self._push, **kinds)
 
     def keep(self, produced: OutputChannel, after: base_node.BaseNode) -> list[base_node.BaseNode]:
         """See pipeline.pipeline.History."""
         return []
 
 
-def _resolver(node_id: str, strategy: type, current: types.BaseChannel | None, **kinds: type) -> base_node.BaseNode:
+def _resolver(
+    node_id: str,
+    strategy: type,
+    current: types.BaseChannel | None,
+    config: dict[str, Any] | None = None,
+    **kinds: type,
+) -> base_node.BaseNode:
     from tfx import types
     from tfx.dsl.components.common.resolver import Resolver
 
     channels: dict[str, Any] = {key: types.Channel(type=kind) for key, kind in kinds.items()}
     if current is not None:
         channels["current"] = current
-    return Resolver(strategy_class=strategy, **channels).with_id(node_id)
+    return Resolver(strategy_class=strategy, config=config, **channels).with_id(node_id)
 
 
 def _runner(run_id: str, base: str | None) -> LocalDagRunner:

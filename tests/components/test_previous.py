@@ -1,10 +1,13 @@
 """What came before the current artifact, and what is said if that is gone."""
 
+import pathlib
+
 import ml_metadata
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 from tfx.types import artifact_utils
 
+from components import decisions, pushing
 from components.previous import CURRENT, PreviousBlessedModelStrategy, PreviousReportStrategy
 from core.events import VARIABLE, Reader
 
@@ -14,7 +17,8 @@ LIVE, DELETED = metadata_store_pb2.Artifact.LIVE, metadata_store_pb2.Artifact.DE
 class Store:
     """ML Metadata with artifacts of two pipelines."""
 
-    def __init__(self, path):
+    def __init__(self, path, root=""):
+        self.root = root
         config = metadata_store_pb2.ConnectionConfig()
         config.sqlite.filename_uri = str(path)
         config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
@@ -26,10 +30,10 @@ class Store:
         }
 
     def put(self, type_name, state=LIVE, pipeline="pets", **properties):
-        """A new artifact in /PIPELINE/TYPE/N; returns its id."""
+        """A new artifact in ROOT/PIPELINE/TYPE/N; returns its id."""
         kind = self.store.put_artifact_type(metadata_store_pb2.ArtifactType(name=type_name))
         artifact = metadata_store_pb2.Artifact(type_id=kind, state=state)
-        artifact.uri = f"/{pipeline}/{type_name}/{len(self.store.get_artifacts()) + 1}"
+        artifact.uri = f"{self.root}/{pipeline}/{type_name}/{len(self.store.get_artifacts()) + 1}"
         for key, value in properties.items():
             artifact.custom_properties[key].int_value = value
         (id,) = self.store.put_artifacts([artifact])
@@ -43,6 +47,9 @@ class Store:
         self.put("ModelBlessing", blessing, pipeline, blessed=blessed, current_model_id=id)
         return id
 
+    def ours(self, artifact):
+        return artifact.uri.startswith(f"{self.root}/pets")
+
     def given(self, current, **kinds):
         """The inputs of a resolver, as TFX finds them: what is live, and the current artifact."""
         found = self.store.get_artifacts()
@@ -52,7 +59,7 @@ class Store:
             return [artifact_utils.deserialize_artifact(types[one.type], one) for one in found if fits(one)]
 
         inputs = {
-            key: all_of(lambda one, kind=kind: one.type == kind and one.state == LIVE and one.uri.startswith("/pets"))
+            key: all_of(lambda one, kind=kind: one.type == kind and one.state == LIVE and self.ours(one))
             for key, kind in kinds.items()
         }
         return {**inputs, CURRENT: all_of(lambda one: one.id == current)}
@@ -116,3 +123,95 @@ def test_a_report_that_is_gone_makes_place_for_the_one_before_it(store, told):
     assert found.id == kept
     (said,) = told()
     assert said.startswith(f"the previous report in /pets/alexnet.EvaluationReport/{gone} can no longer be used; ")
+
+
+class Served:
+    """A folder of versions, and the models that were pushed there, each with files of its own."""
+
+    def __init__(self, tmp_path):
+        self.store = Store(tmp_path / "metadata.sqlite", f"{tmp_path}/artifacts/data")
+        self.base = str(tmp_path / "serving")
+
+    def model(self, pushed=True, **state):
+        """A new model; returns its id."""
+        id = self.store.model(**state)
+        (artifact,) = self.store.store.get_artifacts_by_id([id])
+        folder = pathlib.Path(artifact.uri, "Format-Serving")
+        folder.mkdir(parents=True)
+        (folder / "saved_model.pb").write_text(f"{self.store.root} {id}")
+        if pushed:
+            self.push(id)
+        return id
+
+    def push(self, id):
+        (artifact,) = self.store.store.get_artifacts_by_id([id])
+        record = pushing.record_of(f"{artifact.uri}/Format-Serving", pushing.Facts(str(id)))
+        with decisions.turn(self.base):
+            decisions.decide(record["model"], self.base, record, None, {"kind": "pushed", "by": "x", "reason": ""})
+
+    def lose(self, id):
+        """Its files are gone."""
+        (artifact,) = self.store.store.get_artifacts_by_id([id])
+        artifact.state = DELETED
+        self.store.store.put_artifacts([artifact])
+
+    def baseline(self, current):
+        """Of the model `current`."""
+        given = self.store.given(current, model="Model", model_blessing="ModelBlessing")
+        found = PreviousBlessedModelStrategy(self.base).resolve_artifacts(self.store.store, given)
+        return [model.id for model in found["model"]]
+
+    def newest(self):
+        """What a training begins with that begins where another ended."""
+        given = self.store.given(0, model="Model", model_blessing="ModelBlessing")
+        del given[CURRENT]
+        found = PreviousBlessedModelStrategy(self.base).resolve_artifacts(self.store.store, given)
+        assert CURRENT not in found
+        return [model.id for model in found["model"]]
+
+
+@pytest.fixture
+def pets(tmp_path):
+    return Served(tmp_path)
+
+
+def test_the_baseline_is_the_model_that_serves(pets):
+    a, b = pets.model(), pets.model()
+    waits, current = pets.model(pushed=False), pets.model(pushed=False, blessed=0)
+    assert waits
+    assert [pets.baseline(one) for one in (a, b, current)] == [[], [a], [b]]
+    assert pets.newest() == [b]
+
+
+def test_after_a_rollback_it_is_the_one_that_serves_again_and_the_others_keep_theirs(pets):
+    a, b = pets.model(), pets.model()
+    before = [pets.baseline(one) for one in (a, b)]
+    current = pets.model(pushed=False)
+    decisions.rollback(pets.base, None, "ann", "x")
+    assert pets.baseline(current) == pets.newest() == [a]
+    assert [pets.baseline(one) for one in (a, b)] == before  # so that their evaluation comes from the cache
+
+
+def test_a_model_that_was_pushed_by_hand_is_a_baseline_too(pets):
+    pets.model()
+    by_hand = pets.model(blessed=0)
+    assert pets.baseline(pets.model(pushed=False)) == [by_hand]
+
+
+def test_where_the_one_that_serves_is_lost_none_that_people_refused_takes_its_place(pets):
+    first, a, b = pets.model(), pets.model(), pets.model()
+    current = pets.model(pushed=False)
+    decisions.rollback(pets.base, None, "ann", "x")
+    pets.lose(a)
+    assert b
+    assert pets.baseline(current) == [first]
+
+
+def test_versions_that_others_have_pushed_do_not_count(pets, tmp_path):
+    a = pets.model()
+    current = pets.model(pushed=False)
+    (tmp_path / "other").mkdir()
+    other = Served(tmp_path / "other")
+    other.base = pets.base
+    other.model()  # filed alike, with other content
+    assert pets.baseline(current) == [a]

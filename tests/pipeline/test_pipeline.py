@@ -346,7 +346,7 @@ def test_the_nodes_are_those_that_the_command_line_knows(changes):
     from pipeline.pipeline import Places, create_pipeline
 
     chosen = settings.load(overrides=changes)
-    pipeline = create_pipeline(chosen, Places("root", "schema", "", "push"), local_runner.LocalHistory(), "v1")
+    pipeline = create_pipeline(chosen, Places("root", "schema", "", "push"), local_runner.LocalHistory("push"), "v1")
     assert {node.id for node in pipeline.components} == set(nodes.planned(chosen))
     before = {node.id: {other.id for other in node.upstream_nodes} for node in pipeline.components}
     assert before == {node: set(nodes.DAG[node]) & before.keys() for node in nodes.planned(chosen)}
