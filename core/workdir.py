@@ -231,7 +231,7 @@ class Workdir:
         return found
 
     def latest_push(self, tell: Callable[[str], object] = lambda text: None) -> pathlib.Path:
-        """The newest version for the server that is still there: of the latest run that left one, or in `serving/`.
+        """The newest version for the server that is still there: where the latest run left one, or in `serving/`.
 
         Args:
             tell: called with a sentence if it is not the one that the latest pushing run left, or may not be.
@@ -242,7 +242,7 @@ class Workdir:
         gone, ended = None, self.ended()
         for result in reversed(ended):
             if isinstance(result, dict) and (pushed := result.get("pushed")):
-                folder = self.model(pushed["path"])
+                folder = self.model(self._newest_beside(pushed["path"]))
                 if (folder / "saved_model.pb").is_file():
                     if passed := passed_over(ended, result["run"]):
                         tell(passed)
@@ -265,6 +265,23 @@ class Workdir:
             else f"No model has been pushed in {self.path} yet"
         )
         raise UserError(f"{what}: run `alexnet run`, or name one with --model.")
+
+    @staticmethod
+    def _newest_beside(path: str) -> str:
+        """The newest version in the folder of a pushed one: another one, once somebody has rolled back."""
+        base, _, version = path.rstrip("/").rpartition("/")
+        if schemes.is_uri(path):
+            from storage import versions
+
+            try:
+                numbers = versions.versions(base)
+            except OSError as problem:
+                raise UserError(str(problem)) from None
+        else:
+            there = pathlib.Path(base).glob("*/saved_model.pb")
+            numbers = [int(file.parent.name) for file in there if file.parent.name.isdecimal()]
+        newest = max(numbers, default=0)
+        return f"{base}/{newest}" if version.isdecimal() and newest > int(version) else path
 
     def model(self, path: str) -> pathlib.Path:
         """The folder of a pushed model; one in an object store is copied here the first time. Raises UserError."""
@@ -374,7 +391,7 @@ def _change_paths(results: Mapping, change: Callable[[str], str]) -> dict:
         return part
 
     made = changed(results, ("model", "tensorboard", "report"))
-    for key in {"evaluation", "pushed"} & made.keys():
+    for key in {"evaluation", "pushed", "waiting"} & made.keys():
         made[key] = changed(made[key], ("path",))
     if made.get("lineage"):
         made["lineage"] = [changed(artifact, ("uri",)) for artifact in made["lineage"]]

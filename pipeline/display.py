@@ -80,6 +80,10 @@ def outcome(console: Console, found: Mapping, folder: pathlib.Path) -> None:
         verdict = results.verdict(found)
         # As plain text: the name of a class may look like markup.
         console.print(f"{verdict[0].upper()}{verdict[1:]}.", style="bold", markup=False, soft_wrap=True)
+        if found["state"] == "waiting":
+            run = found["run"]
+            said = f"Decide: alexnet approve {run} --note WHY, or alexnet reject {run} --note WHY"
+            console.print(said, soft_wrap=True, markup=False, highlight=False)
         if found.get("pushed"):
             console.print(f"Model: {found['pushed']['path']}", soft_wrap=True, markup=False)
         if found.get("evaluation"):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FILES, PUSHED_FILES = "files", "pushed_files"
 CHECKSUMS = {FILES: "checksums", PUSHED_FILES: "pushed_checksums"}  # the same, of `core.walk.checksums`
 PUSHED = "PushedModel"
+WAITS_IN = "waits_in"  # custom property of a model that waits for approval: where, see components.pusher
 
 
 def check(metadata: pathlib.Path, artifacts: pathlib.Path) -> None:
@@ -129,6 +130,8 @@ def places(artifact: metadata_store_pb2.Artifact) -> dict[str, str]:
     properties = artifact.custom_properties
     if "pushed" in properties and properties["pushed"].int_value:
         found[properties["pushed_destination"].string_value] = PUSHED_FILES
+    elif WAITS_IN in properties:  # to ask for one that is not there would make it
+        found[properties[WAITS_IN].string_value] = PUSHED_FILES
     return {place: key for place, key in found.items() if place and "://" not in place}
 
 
@@ -159,7 +162,8 @@ def look(store: ml_metadata.MetadataStore, workdir: Workdir) -> list[Loss]:
         for place, key in places(artifact).items():
             if what := walk.missing(pathlib.Path(workdir.absolute(place)), _recorded(artifact, key)):
                 lost.append(artifact)
-                losses.append(Loss(artifact.id, what))
+                if key == FILES or WAITS_IN not in artifact.custom_properties:  # that waits no longer is no loss
+                    losses.append(Loss(artifact.id, what))
                 break
     for artifact in lost:
         artifact.state = metadata_store_pb2.Artifact.DELETED

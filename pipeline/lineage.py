@@ -13,6 +13,7 @@ from ml_metadata.proto import metadata_store_pb2
 
 from components import evaluation, records
 from components.previous import CURRENT, node_of
+from components.pusher import HELD, WAITS_IN
 from components.records import REPORT
 from components.serving_check import RESULT
 from review import results
@@ -188,6 +189,10 @@ def summarise(store: ml_metadata.MetadataStore, run_id: str) -> dict[str, Any]:
                 "path": properties["pushed_destination"].string_value,
                 "version": properties["pushed_version"].string_value,
             }
+        elif WAITS_IN in properties:
+            summary["waiting"] = {"path": properties[WAITS_IN].string_value}
+        elif HELD in properties:
+            summary["held"] = properties[HELD].string_value
     return summary
 
 

@@ -22,7 +22,7 @@ from components.sources import fingerprint, names
 from core import errors, files, processes, settings
 from core.errors import UserError
 from core.events import VARIABLE, LastWord, Reader
-from core.exit_codes import FAILURE, INTERRUPTED, NOT_PUSHED, OK, USER_ERROR
+from core.exit_codes import FAILURE, INTERRUPTED, NOT_PUSHED, OK, USER_ERROR, WAITING
 from core.settings import DEFAULT_PRESET
 from core.workdir import Workdir
 from engines import check, jobs
@@ -36,7 +36,8 @@ LOG = "log.txt"
 SCARCE = 1 << 20  # bytes; with fewer of them free, a worker that ends without a word found the disk full
 # Of the summary, what the results have as it is.
 FACTS = (
-    "data", "serving_check", "tuning", "recipe", "history", "model", "tensorboard", "pushed", "report", "lineage",
+    "data", "serving_check", "tuning", "recipe", "history", "model", "tensorboard", "pushed", "waiting", "held",
+    "report", "lineage",
 )  # fmt: skip
 
 
@@ -336,4 +337,6 @@ def read_outcome(folder: pathlib.Path, request: Request) -> tuple[dict, int]:
         return outcome | {"state": "partial"}, OK
     if outcome["pushed"]:
         return outcome | {"state": "pushed"}, OK
+    if outcome["waiting"]:
+        return outcome | {"state": "waiting"}, WAITING
     return outcome | {"state": "not pushed"}, NOT_PUSHED

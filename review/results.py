@@ -214,6 +214,10 @@ def trials(found: Sequence[Mapping]) -> list[dict]:
 def verdict(results: Mapping) -> str:
     """Why the model was pushed or not, in a sentence."""
     state, part = results["state"], results.get("evaluation") or {}
+    if decided := _decided(results):
+        return decided
+    if state == "waiting":
+        return "waiting for approval" + (f": all {len(part['gates'])} gates passed" if part else "")
     if state == "pushed":
         again = " (from an earlier run)" if results["nodes"].get("Pusher", {}).get("state") == "cached" else ""
         return f"pushed{again}" + (f": all {len(part['gates'])} gates passed" if part else "")
@@ -224,8 +228,28 @@ def verdict(results: Mapping) -> str:
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
         if failed:
             return f"not pushed: {failed[0]}{more}"
+        if results.get("held"):
+            return f"not pushed: {results['held']}"
         problems = (results.get("serving_check") or {}).get("problems") or ["the serving check failed"]
         return f"not pushed: {problems[0]}"
     if state == "partial":
         return "ran the part that was asked for"
     return f"{state}: {results['error']}" if results.get("error") else state
+
+
+def _decided(results: Mapping) -> str | None:
+    """The latest decision of somebody about the model, in a sentence; None if there was none."""
+    if not results.get("decisions") or results["state"] not in ("pushed", "not pushed"):
+        return None
+    made = results["decisions"][-1]
+    by = f"by {made['by']}: {made['reason']}"
+    if made["kind"] == "rejected":
+        return f"not pushed: rejected {by}"
+    if made["kind"] == "taken out of service":
+        return f"pushed, and rolled back {by}"
+    if made["kind"] == "rolled back":
+        return f"pushed, and taken up again by a rollback {by}"
+    if made["kind"] == "pushed by hand":
+        against = f" against {', '.join(made['against'])}" if made["against"] else ""
+        return f"pushed by hand{against} {by}"
+    return f"pushed: {made['kind']} {by}"

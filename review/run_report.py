@@ -52,6 +52,29 @@ def _store(workdir: Workdir, found: Mapping, report: schema.Report, pictures: Ma
     return folder / build.PAGE
 
 
+def decide(workdir: Workdir, found: Mapping) -> None:
+    """Writes report and results of an evaluated run anew, after somebody has decided about its model.
+
+    The results come last: as long as they do not tell of the decision, it is known that this has to be done.
+
+    Args:
+        workdir: where the run is.
+        found: its results with `decisions`, a list of `schema.Decision` as dicts, and what follows from them.
+
+    Raises:
+        UserError: the report is damaged, and so is what it would be made of; the results are written.
+    """
+    problem = None
+    try:
+        _write(workdir, found)
+    except UserError as error:
+        problem = error
+    path = workdir.run(found["run"]) / "results.json"
+    files.replace(path, json.dumps(workdir.with_relative_paths(found)))
+    if problem:
+        raise problem
+
+
 def add_corruptions(workdir: Workdir, found: Mapping, made: schema.Corruptions, picture: bytes) -> None:
     """Writes the report of a run with what was measured of harmed examples later.
 
@@ -110,6 +133,9 @@ def with_paths_of(report: schema.Report, found: Mapping) -> schema.Report:
     }
     if report.run and found.get("pushed"):
         changes["run"] = report.run.model_copy(update={"pushed": found["pushed"]["path"]})
+    if "decisions" in found:
+        changes["decisions"] = [schema.Decision(**made) for made in found["decisions"]]
+        changes["verdict"] = _verdict(found, report.verdict)
     if found.get("lineage"):
         changes["lineage"] = [schema.Artifact(**artifact) for artifact in found["lineage"]]
     return report.model_copy(update=changes)
@@ -134,10 +160,15 @@ def gather(workdir: Workdir, found: Mapping) -> tuple[schema.Report, dict[str, b
         pushed=pushed["path"] if pushed else None,
         nodes=[schema.Node(name=name, **node) for name, node in found["nodes"].items()],
     )
-    state = found["state"] if found["state"] in ("pushed", "not pushed") else report.verdict.state
-    sentence = results.verdict(found) if state == found["state"] else report.verdict.sentence
-    changes = {"run": run, "verdict": schema.Verdict(state=state, sentence=sentence)}
+    changes = {"run": run, "verdict": _verdict(found, report.verdict)}
     return with_paths_of(report.model_copy(update=changes), found), pictures
+
+
+def _verdict(found: Mapping, otherwise: schema.Verdict) -> schema.Verdict:
+    """That of the results of a run, if it came so far."""
+    if found["state"] not in ("pushed", "not pushed", "waiting"):
+        return otherwise
+    return schema.Verdict(state=found["state"], sentence=results.verdict(found))
 
 
 def from_results(workdir: Workdir, found: Mapping) -> schema.Report:

@@ -34,6 +34,7 @@ from review.tables import (
 
 FOLD = 20  # classes or runs; more are folded, but where they are asked for
 PASSED, FAILED = Text("✓ pass", "green"), Text("✗ fail", "bold red")
+STATES = {"pushed": "green", "waiting": "cyan", "not pushed": "yellow", "failed": "red"}
 VERDICTS = {
     "better": Text("▲ better", "green"),
     "worse": Text("▼ worse", "bold red"),
@@ -374,8 +375,74 @@ def runs(console: Console, found: Sequence[Mapping | Unreadable]) -> None:
         accuracy = f"{part['accuracy']:.2%}" if part else "–"
         date = result["started"].replace("T", " ")[:16]
         console.print(Text(f"{result['run']}  {date}  {preset:<{width}}  {accuracy:>7}", "bold"))
-        style = {"pushed": "green", "not pushed": "yellow", "failed": "red"}.get(result["state"], "dim")
+        style = STATES.get(result["state"], "dim")
         console.print(Padding(Text(verdict, style), (0, 0, 0, 2)))
+
+
+def models(console: Console, base: str, found: Sequence[Mapping]) -> None:
+    """What was pushed and what waits: a line a model, in the order given, and what was decided about it below.
+
+    Args:
+        base: the folder that servers watch.
+        found: `components.decisions.Model` as dicts.
+    """
+    console.print(Text(base, "bold"), soft_wrap=True)
+    marks = {
+        "serves": Text("● serves", "bold green"),
+        "waiting": Text("? waits", "bold cyan"),
+        "earlier": Text("earlier"),
+        "removed": Text("removed", "dim"),
+    }
+    worst = [
+        f"{plain(one['worst_class'])} {percent(one['worst_recall'])}" if one["worst_class"] else "" for one in found
+    ]
+    columns = [
+        Column("version", [Text(one["version"]) for one in found], right=True),
+        Column("", [marks[one["state"]] for one in found]),
+        Column("run", [Text(plain(one["run"])) for one in found]),
+        numbers("accuracy", ["" if one["accuracy"] is None else f"{one['accuracy']:.2%}" for one in found]),
+        Column("worst class", [Text(text) for text in worst], rank=1, widest=NAME),
+        Column("when", [Text(one["at"].replace("T", " ")[:16]) for one in found], rank=2),
+        Column("by", [Text(plain(one["by"])) for one in found], rank=3, widest=NAME),
+    ]
+    console.print(Padding(table(columns, console.width), (1, 0)))
+    for one in found:
+        if said := model_words(one):
+            console.print(Text.assemble((f"{one['version']}: ", "bold"), plain(said)), soft_wrap=True)
+
+
+def model_words(one: Mapping) -> str:
+    """What is to be said of a pushed or waiting model beside its numbers; "" for one that a run pushed."""
+    parts = []
+    if one["kind"] == "rolled back":
+        parts.append(f"rolled back to {one['of']}")
+    elif one["kind"] not in ("pushed", "waiting"):
+        parts.append(one["kind"])
+    if one["against"]:
+        parts.append(f"against {', '.join(one['against'])}")
+    if one["reason"]:
+        parts.append(f"by {one['by']}: {one['reason']}")
+    if one["kind"] == "waiting":
+        parts.append(f"alexnet approve {one['run']} --note WHY, or alexnet reject {one['run']} --note WHY")
+    words = " ".join(parts)
+    if one["whole"] is False:
+        words = f"files are missing or cut off{'; ' if words else ''}{words}"
+    return words
+
+
+def decisions(console: Console, found: Sequence[Mapping]) -> None:
+    """The log of pushes and decisions, a line an entry, in the order given."""
+    for one in found:
+        what = one.get("kind", "?")
+        if one.get("against"):
+            what += f" against {', '.join(one['against'])}"
+        if one.get("of"):
+            what += f" from {one.get('served', '?')} to {one['of']}"
+        version = f" as {one['version']}" if one.get("version") else ""
+        reason = f": {one['reason']}" if one.get("reason") else ""
+        moment = str(one.get("at", "")).replace("T", " ")[:16]
+        words = plain(f"  run {one.get('run') or '?'} {what}{version} by {one.get('by') or '?'}{reason}")
+        console.print(Text.assemble((moment, "bold"), words), soft_wrap=True)
 
 
 def trials(console: Console, found: Mapping) -> None:

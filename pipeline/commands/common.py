@@ -17,11 +17,12 @@ from core.exit_codes import INTERRUPTED, OK, UNREAD, USER_ERROR
 from core.text import plain
 from core.workdir import DEFAULT
 from kubeflow.findings import Finding
+from storage import schemes
 
 EXIT_CODES = """
 Exit codes: 0 the model was pushed (or the part asked for ran); 1 something broke, the log says what; 2 a mistake
 in arguments, settings or data, or something else that you can mend, such as a full disk; 3 it ran to the end, but the
-model did not pass its gates and was not pushed; 130 interrupted.
+model did not pass its gates and was not pushed; 4 it passed them and waits for approval; 130 interrupted.
 """
 
 
@@ -116,6 +117,25 @@ def show(found: Finding) -> None:
     click.echo(f"{found.state:<7}  {plain(found.subject)}: {plain(found.text)}")
     for line in found.mend.splitlines():
         click.echo(f"         -> {plain(line)}")
+
+
+def who_option(command: Callable) -> Callable:
+    """Adds --by."""
+    text = "Who decides; ALEXNET_USER, or USER@HOST, if not given."
+    return click.option("--by", metavar="WHO", help=text)(command)
+
+
+def destination_option(command: Callable) -> Callable:
+    """Adds --destination."""
+    text = f"The folder that servers watch, also {schemes.WORDS}; that of the working directory's runs if not given."
+    return click.option("--destination", metavar="FOLDER", help=text)(command)
+
+
+def given_reason(text: str, option: str) -> str:
+    """What somebody wrote on why; on one line. Raises UserError if it is nothing."""
+    if not (words := " ".join(text.split())):
+        raise UserError(f"{option} is empty: say why, for those who come after you.")
+    return words
 
 
 def tell(text: str) -> None:

@@ -153,6 +153,8 @@ def _context(
         "report": report,
         "part": part,
         "notes": notes.of_report(report, web.percent),
+        "decided": [notes.decision(made) for made in report.decisions],
+        "overruled": any(made.against for made in report.decisions),
         "said": duplicates.of_report(report, web.percent),
         "twins": _twins(found, pictures) if found else [],
         "near_said": near_duplicates.of_report(report, web.percent),

@@ -195,6 +195,18 @@ def test_what_was_pushed_counts_as_well(workdir, recorded):
     assert [loss.what for loss in inventory.look(store, workdir)] == [f"{workdir.serving('pets')}/2 is gone"]
 
 
+def test_a_model_that_waits_no_longer_is_made_anew_without_a_word(workdir):
+    """Somebody has decided about it meanwhile, or removed it: only Pusher can tell."""
+    store = open_store(workdir)
+    for number in (1, 2):
+        uri = write(workdir.artifacts("pets") / f"Pusher/pushed_model/{number}").relative_to(workdir.path)
+        told = {"pushed": 0, "waits_in": f"serving/pets/.waiting/{number}", "pushed_files": '{"saved_model.pb": 1}'}
+        put(store, str(uri), "PushedModel", **told)
+    write(workdir.serving("pets") / ".waiting" / "1", **{"saved_model.pb": "x"})
+    assert inventory.look(store, workdir) == []
+    assert [artifact.state for artifact in store.get_artifacts()] == [Artifact.LIVE, Artifact.DELETED]
+
+
 def pushed(workdir):
     """An artifact of a push, with its files."""
     write(workdir.artifacts("pets") / "Pusher/pushed_model/1", note="x")

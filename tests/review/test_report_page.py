@@ -88,7 +88,13 @@ def pictures_of(report, true, predicted):
 
 
 @pytest.mark.parametrize(
-    ("state", "words"), [("pushed", "✓ Pushed"), ("cleared", "✓ Cleared"), ("not pushed", "✗ Not pushed")]
+    ("state", "words"),
+    [
+        ("pushed", "✓ Pushed"),
+        ("cleared", "✓ Cleared"),
+        ("not pushed", "✗ Not pushed"),
+        ("waiting", "Waiting"),
+    ],
 )
 def test_the_verdict_is_a_symbol_a_word_and_a_sentence(state, words):
     report, _ = report_data.make_report(3)
