@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pipeline.commands import (
+    approve,
     clean,
     compare,
     config,
@@ -12,10 +13,14 @@ from pipeline.commands import (
     figures,
     history,
     kubeflow,
+    models,
     predict,
     presets,
+    push,
+    reject,
     report,
     robustness,
+    rollback,
     run,
     runs,
     slices,
@@ -32,8 +37,8 @@ def main() -> None:
 
 
 for module in (
-    clean, compare, config, doctor, figures, history, kubeflow, predict, presets, report, robustness, run, runs,
-    slices, suspects, trials,
+    approve, clean, compare, config, doctor, figures, history, kubeflow, models, predict, presets, push, reject,
+    report, robustness, rollback, run, runs, slices, suspects, trials,
 ):  # fmt: skip
     main.add_command(module.command)
 

@@ -56,7 +56,8 @@ def loaded_modules(*arguments):
 
 
 COMMANDS = (
-    "run runs slices suspects compare history figures trials report predict presets config robustness clean doctor"
+    "run runs slices suspects compare history figures trials report predict presets config robustness clean doctor "
+    "models rollback approve reject push"
 )
 
 
@@ -70,7 +71,13 @@ def test_help_is_there_and_loads_nothing_heavy(name):
 def test_the_exit_codes_are_documented():
     for arguments in (["--help"], ["run", "--help"]):
         text = " ".join(alexnet(*arguments).stdout.split())
-        for code in ("0 the model was pushed", "2 a mistake", "3 it ran to the end", "130 interrupted"):
+        for code in (
+            "0 the model was pushed",
+            "2 a mistake",
+            "3 it ran to the end",
+            "4 it passed them",
+            "130 interrupted",
+        ):
             assert code in text
 
 
