@@ -162,8 +162,9 @@ def held(base: str, digest: str) -> str | None:
     places = [place for place, entry in enumerate(made) if entry.get("fingerprint") == digest]
     later = [entry for entry in made[places[-1] :] if entry["kind"] in BY_PEOPLE] if places else []
     if later and later[-1]["fingerprint"] != digest:
-        what = f"it was pushed before, and version {later[-1]['version']} was {later[-1]['kind']} since"
-        return f"{what} by {later[-1]['by']}: {later[-1]['reason']}"
+        last = later[-1]
+        how = "came by a rollback" if last["kind"] == ROLLED_BACK else f"was {last['kind']}"
+        return f"it was pushed before, and version {last['version']} {how} since, by {last['by']}: {last['reason']}"
     return None
 
 

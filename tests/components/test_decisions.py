@@ -229,7 +229,7 @@ def test_a_run_that_is_started_once_more_does_not_undo_what_people_decided(volum
     push(volume, tmp_path, "b", "manual")
     version = decisions.approve(volume, "b", ME, "fine")["version"]
     said = push(volume, tmp_path, "a").get_string_custom_property(pusher.HELD)
-    assert said == f"it was pushed before, and version {version} was approved since by {ME}: fine"
+    assert said == f"it was pushed before, and version {version} was approved since, by {ME}: fine"
     assert served(volume) == ["a", "b"]
     for text in "ca":  # nor where a run has brought a new model since
         push(volume, tmp_path, text)
