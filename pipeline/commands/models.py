@@ -8,7 +8,7 @@ import json
 import click
 
 from core.workdir import Workdir
-from pipeline.commands.common import destination_option, format_option, tell, workdir_option, write_csv
+from pipeline.commands.common import destination_option, format_option, quiet, tell, workdir_option, write_csv
 
 
 @click.command("models")
@@ -19,6 +19,7 @@ from pipeline.commands.common import destination_option, format_option, tell, wo
 @format_option
 def command(workdir: str, name: str | None, destination: str | None, logged: bool, form: str) -> None:
     """List what was pushed and what waits for approval, the newest first, and what serves now."""
+    quiet()
     from components import decisions
     from pipeline import decided
 

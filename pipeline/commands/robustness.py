@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 
 import click
 
 from core.harm import KINDS
 from core.workdir import Workdir
-from pipeline.commands.common import format_option, tell, workdir_option, write_csv
+from pipeline.commands.common import format_option, quiet, tell, workdir_option, write_csv
 
 
 @click.command("robustness")
@@ -35,7 +34,7 @@ def command(workdir: str, run_id: str | None, kinds: tuple[str, ...], examples: 
     """
     place = Workdir(workdir)
     found = place.find(run_id, evaluated=True, tell=tell)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    quiet()
     from pipeline import robustness
 
     chosen = tuple(kind for kind in KINDS if not kinds or kind in kinds)

@@ -6,7 +6,7 @@ import click
 
 from core import who
 from core.workdir import Workdir
-from pipeline.commands.common import destination_option, given_reason, tell, who_option, workdir_option
+from pipeline.commands.common import destination_option, given_reason, quiet, tell, who_option, workdir_option
 
 
 @click.command("rollback")
@@ -23,6 +23,7 @@ def command(
 
     It is also the next run's baseline. What it replaces stays, and no run pushes that again: `alexnet push` does.
     """
+    quiet()
     from components import decisions
     from pipeline import decided
 
