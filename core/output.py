@@ -177,3 +177,17 @@ def _plainer(problem: UnicodeError) -> tuple[str | bytes, int]:
 
 
 codecs.register_error(PLAINER, _plainer)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """TensorFlow's native code greets on standard error before it can be told not to."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    saved = os.dup(2)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -16,6 +16,7 @@ import PIL.Image
 
 from core import errors, images
 from core.errors import UserError
+from core.output import quiet
 from core.walk import walk
 from trainer import features
 
@@ -263,17 +264,3 @@ def without_keras() -> Iterator[None]:
         yield
     finally:
         del os.environ[name]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """TensorFlow's native code greets on standard error before it can be told not to."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    saved = os.dup(2)
-    with open(os.devnull, "w") as nothing:
-        os.dup2(nothing.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

@@ -138,11 +138,6 @@ def given_reason(text: str, option: str) -> str:
     return words
 
 
-def quiet() -> None:
-    """Keeps TensorFlow's own lines from the terminal; called before it is imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
 def tell(text: str) -> None:
     """Says on standard error what the user should know of the result."""
     click.echo(f"alexnet: {text}", err=True)

@@ -84,7 +84,7 @@ def compiled(preset: str, changes: tuple[str, ...], image: str | None) -> str:
     chosen = settings.load(preset, changes)  # said at once, not when TensorFlow has loaded
     if sys.stderr.isatty():
         click.echo("Compiling the pipeline, which takes some seconds ...", err=True)
-    from review.predict import quiet
+    from core.output import quiet
 
     with quiet():
         from pipeline import kubeflow_runner

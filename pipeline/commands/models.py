@@ -7,8 +7,9 @@ import json
 
 import click
 
+from core.output import quiet
 from core.workdir import Workdir
-from pipeline.commands.common import destination_option, format_option, quiet, tell, workdir_option, write_csv
+from pipeline.commands.common import destination_option, format_option, tell, workdir_option, write_csv
 
 
 @click.command("models")
@@ -19,9 +20,9 @@ from pipeline.commands.common import destination_option, format_option, quiet, t
 @format_option
 def command(workdir: str, name: str | None, destination: str | None, logged: bool, form: str) -> None:
     """List what was pushed and what waits for approval, the newest first, and what serves now."""
-    quiet()
-    from components import decisions
-    from pipeline import decided
+    with quiet():
+        from components import decisions
+        from pipeline import decided
 
     place = Workdir(workdir)
     base = decided.destination(place, name, destination)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from core import who
+from core.output import quiet
 from core.workdir import Workdir
-from pipeline.commands.common import given_reason, quiet, tell, who_option, workdir_option
+from pipeline.commands.common import given_reason, tell, who_option, workdir_option
 
 
 @click.command("push")
@@ -26,8 +27,8 @@ def command(run: str, reason: str, against: tuple[str, ...], workdir: str, by: s
     What it goes against is named in full, and stays with the model: in its version, in `alexnet models`, in the
     report and on the model card. RUN is a run's id or its beginning.
     """
-    quiet()
-    from pipeline import decided
+    with quiet():
+        from pipeline import decided
 
     reason = given_reason(reason, "--reason")
     place = Workdir(workdir)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from core import who
+from core.output import quiet
 from core.workdir import Workdir
-from pipeline.commands.common import destination_option, given_reason, quiet, tell, who_option, workdir_option
+from pipeline.commands.common import destination_option, given_reason, tell, who_option, workdir_option
 
 
 @click.command("reject")
@@ -20,9 +21,9 @@ def command(run: str, note: str, workdir: str, destination: str | None, by: str 
 
     RUN is a run's id or its beginning. With --destination it need not be a run of this machine.
     """
-    quiet()
-    from components import decisions
-    from pipeline import decided
+    with quiet():
+        from components import decisions
+        from pipeline import decided
 
     note = given_reason(note, "--note")
     place = Workdir(workdir)

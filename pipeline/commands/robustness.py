@@ -7,8 +7,9 @@ import json
 import click
 
 from core.harm import KINDS
+from core.output import quiet
 from core.workdir import Workdir
-from pipeline.commands.common import format_option, quiet, tell, workdir_option, write_csv
+from pipeline.commands.common import format_option, tell, workdir_option, write_csv
 
 
 @click.command("robustness")
@@ -34,8 +35,8 @@ def command(workdir: str, run_id: str | None, kinds: tuple[str, ...], examples: 
     """
     place = Workdir(workdir)
     found = place.find(run_id, evaluated=True, tell=tell)
-    quiet()
-    from pipeline import robustness
+    with quiet():
+        from pipeline import robustness
 
     chosen = tuple(kind for kind in KINDS if not kinds or kind in kinds)
     many = f"{examples:,}" if examples else "all"

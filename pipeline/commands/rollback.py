@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from core import who
+from core.output import quiet
 from core.workdir import Workdir
-from pipeline.commands.common import destination_option, given_reason, quiet, tell, who_option, workdir_option
+from pipeline.commands.common import destination_option, given_reason, tell, who_option, workdir_option
 
 
 @click.command("rollback")
@@ -23,9 +24,9 @@ def command(
 
     It is also the next run's baseline. What it replaces stays, and no run pushes that again: `alexnet push` does.
     """
-    quiet()
-    from components import decisions
-    from pipeline import decided
+    with quiet():
+        from components import decisions
+        from pipeline import decided
 
     reason = given_reason(reason, "--reason")
     place = Workdir(workdir)
