@@ -6,6 +6,7 @@ not set has the default below. Nothing here imports TensorFlow or TFX.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import pathlib
@@ -590,7 +591,10 @@ def source_name(source: str) -> str:
         source = builder_name(source)
     elif re.match(r"cifar-10-(batches-py|batches-bin|python|binary)\b", pathlib.Path(source).name):
         return "cifar10"  # the same data as the builder's, so models compete with each other
-    slug = re.sub(r"[^a-z0-9_-]+", "-", pathlib.Path(source).resolve().name.lower()).strip("-_")
+    place = pathlib.Path(source)
+    with contextlib.suppress(FileNotFoundError):  # the current folder is gone: whatever needs it says so
+        place = place.resolve()
+    slug = re.sub(r"[^a-z0-9_-]+", "-", place.name.lower()).strip("-_")
     return slug or "data"
 
 

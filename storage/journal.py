@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -97,17 +98,20 @@ def turn(folder: str) -> Iterator[None]:
     from . import object_store
 
     place = f"{folder.rstrip('/')}/{TURN}"
-    mine = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%H:%M:%S')}".encode()
-    if not object_store.create(place, mine) and _content(place) != mine:
+    # The last makes it one's own: the answer to a first try may be lost, and who asks again finds this.
+    me = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%H:%M:%S')}"
+    mine = f"{me}, {uuid.uuid4().hex[:8]}"
+    if not object_store.create(place, mine.encode()) and (holder := _content(place)) != mine:
         about = object_store.head(place)
         if about is not None and time.time() - about.modified < DEAD:
-            holder = _content(place).decode("utf-8", "replace") or "another process"
+            who = holder.rpartition(", ")[0] or "another process"
             raise BusyError(
-                f"{folder} is being decided about by {holder}: wait until it ends; if it was killed, others may go "
-                f"on {DEAD // 60} minutes after it began."
+                f"{folder} is being decided about by {who}: wait until it ends; if it was killed, others may go on "
+                f"{DEAD // 60} minutes after it began."
             )
-        object_store.remove(place)
-        if not object_store.create(place, mine) and _content(place) != mine:
+        if about is not None:
+            object_store.remove(place)
+        if not object_store.create(place, mine.encode()) and _content(place) != mine:
             raise BusyError(f"{folder} is being decided about by another process: wait until it ends.")
     try:
         yield
@@ -133,15 +137,15 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _content(uri: str) -> bytes:
+def _content(uri: str) -> str:
     from tfx.dsl.io.filesystem import NotFoundError
 
     from . import object_store
 
     try:
-        return object_store.read(uri)
+        return object_store.read(uri).decode("utf-8", "replace")
     except NotFoundError:
-        return b""
+        return ""
 
 
 def _sync(folder: str) -> None:
