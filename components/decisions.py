@@ -399,7 +399,7 @@ def _ensure_accepted(run: str, objections: Sequence[str], accepted: Collection[s
     if missing := [one for one in objections if one not in accepted]:
         options = " ".join(f"--against {_quoted(one)}" for one in objections)
         raise UserError(
-            f"Run {run} has not passed {_listed(missing)}: to push its model all the same, for ever marked so, name "
+            f"Against run {run} stands: {_listed(missing)}. To push its model all the same, for ever marked so, name "
             f"what it goes against: {options}"
         )
     if strange := [one for one in accepted if one not in objections]:

@@ -365,7 +365,7 @@ def test_a_model_that_failed_is_pushed_only_by_name_and_marked_for_ever(base, tm
     model = str(made(tmp_path / "f", "f"))
     named = "--against 'accuracy' --against \"recall of it's\" --against 'serving check'"
     for accepted in ((), ("accuracy",), ("accuracy", "serving check")):
-        with pytest.raises(UserError, match="Run f has not passed") as told:
+        with pytest.raises(UserError, match="Against run f stands") as told:
             decisions.push_by_hand(base, model, failed, None, accepted, ME, "x")
         assert named in str(told.value)
     with pytest.raises(UserError, match="nothing of that name speaks against run f"):
@@ -393,7 +393,7 @@ def test_what_people_decided_against_is_named_as_well(volume, tmp_path):
     with pytest.raises(UserError, match="The model of run b waits for approval"):
         decisions.push_by_hand(volume, model, facts("b"), None, (), ME, "x")
     decisions.reject(volume, "b", ME, "x")
-    with pytest.raises(UserError, match=r"Run b has not passed rejected: .*--against 'rejected'"):
+    with pytest.raises(UserError, match=r"Against run b stands: rejected\. .*--against 'rejected'"):
         decisions.push_by_hand(volume, model, facts("b"), None, (), ME, "x")
     decisions.push_by_hand(volume, model, facts("b"), None, ("rejected",), YOU, "it was the camera")
     assert served(volume) == ["a", "b"]

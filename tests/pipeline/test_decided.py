@@ -144,7 +144,7 @@ def test_a_rollback_is_told_and_taken_by_predict(workdir, capsys):
 
 def test_a_model_that_failed_its_gates_is_marked_in_report_and_card(workdir, capsys):
     said = alexnet(capsys, workdir, "push", "20260104", "--reason", "the demo", code=2)
-    assert "Run 20260104-000000 has not passed accuracy" in said
+    assert "Against run 20260104-000000 stands: accuracy" in said
     assert said.rstrip().endswith("--against 'accuracy'")
     alexnet(capsys, workdir, "push", "20260104", "--reason", "the demo", "--against", "accuracy")
     (_, newest, *_) = models(capsys, workdir)
