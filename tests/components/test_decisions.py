@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import shutil
-import uuid
 
 import killed
 import pytest
@@ -32,11 +31,8 @@ def base(request, tmp_path, running_stores, monkeypatch):
     if request.param == "volume":
         yield str(tmp_path / "serving")
         return
-    server = running_stores(request.param)
-    store_servers.lead_to(monkeypatch, server.environment)
-    store_servers.try_briefly(monkeypatch)
-    yield f"{server.scheme}://{server.bucket}/{uuid.uuid4().hex}"
-    store_servers.forget()
+    with store_servers.new_folder(running_stores(request.param), monkeypatch) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ import os
 import pathlib
 import subprocess
 import sys
-import threading
 
 import pytest
 import yaml
 from ports import closed_port
-from webhook_server import SECRET, Server
+from webhook_server import SECRET, running
 
 from kubeflow import notify
 from kubeflow.harness import Cluster
@@ -24,13 +23,8 @@ SUCCEEDED = FAILED.replace("FAILED", "COMPLETE")
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with running() as server:
         yield server
-        server.hung.set()
-        server.shutdown()
-        thread.join()
 
 
 def tell(url, *arguments, status=FAILED):

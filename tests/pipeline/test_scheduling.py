@@ -5,14 +5,13 @@ import pathlib
 import re
 import shutil
 import subprocess
-import threading
 
 import pytest
 import yaml
 from command_line import ALEXNET, alexnet
 from image_data import write_folder
 from run_data import ended, evaluated
-from webhook_server import SECRET, Server
+from webhook_server import SECRET, running
 
 from core import settings
 from core.errors import UserError
@@ -38,13 +37,8 @@ def block(kind):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with running() as server:
         yield server
-        server.hung.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-import uuid
 
 import pytest
 import store_servers
@@ -25,11 +24,8 @@ def history(request, tmp_path, running_stores, monkeypatch):
     if request.param == "volume":
         yield str(tmp_path / "history")
         return
-    server = running_stores(request.param)
-    store_servers.lead_to(monkeypatch, server.environment)
-    store_servers.try_briefly(monkeypatch)
-    yield f"{server.scheme}://{server.bucket}/{uuid.uuid4().hex}"
-    store_servers.forget()
+    with store_servers.new_folder(running_stores(request.param), monkeypatch) as folder:
+        yield folder
 
 
 def fill(history, model, count):

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
+import uuid
 
 import gcs_front
 import pytest
@@ -316,6 +317,15 @@ def try_briefly(monkeypatch):
     from storage import object_store
 
     monkeypatch.setattr(object_store, "ROUNDS", 1)
+
+
+@contextlib.contextmanager
+def new_folder(server, monkeypatch):
+    """The URI of a folder of its own in a server that runs, to which the environment leads."""
+    lead_to(monkeypatch, server.environment)
+    try_briefly(monkeypatch)
+    yield f"{server.scheme}://{server.bucket}/{uuid.uuid4().hex}"
+    forget()
 
 
 def forget():

@@ -1,5 +1,6 @@
 """A webhook: a real HTTP server on this machine."""
 
+import contextlib
 import http.server
 import json
 import threading
@@ -50,3 +51,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+@contextlib.contextmanager
+def running():
+    """A server that answers until the block ends."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.hung.set()
+        server.shutdown()
+        thread.join()
